@@ -130,6 +130,26 @@ impl LocalId {
     }
 }
 
+/// The place of a channel in the table of its home. When the channel is removed, another one may
+/// get the place. Shards with subscribers of the channel have a [`LocalId`] instead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HomeId(u32);
+
+impl HomeId {
+    /// Marks the end of a list. No channel has this place.
+    pub const NONE: HomeId = HomeId(u32::MAX);
+
+    /// Creates the place with number `index`.
+    pub const fn new(index: u32) -> HomeId {
+        HomeId(index)
+    }
+
+    /// Returns the number of the place, from 0.
+    pub const fn index(self) -> u32 {
+        self.0
+    }
+}
+
 /// The number of times that a slot has been used, modulo 2^32. It distinguishes a connection from
 /// earlier ones in the same slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

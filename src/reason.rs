@@ -3,9 +3,9 @@
 
 use crate::limits::CLOSE_REASON_BYTES_MAX;
 
-/// One row of a table of reasons.
+/// The details of a reason: one row of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Row {
+pub struct Details {
     /// The code on the wire; 0 if nothing is sent.
     pub code: u16,
     /// The text on the wire. It is never empty if a code is sent, and never valid JSON, because
@@ -29,10 +29,10 @@ macro_rules! reasons {
             /// Every reason, in the order of the table.
             pub const ALL: &[$name] = &[$($name::$variant,)*];
 
-            /// Returns the row of this reason.
-            pub const fn row(self) -> Row {
+            /// Returns the code, texts and label of this reason.
+            pub const fn details(self) -> Details {
                 match self {
-                    $($name::$variant => Row {
+                    $($name::$variant => Details {
                         code: $code, text: $text, label: $label, reconnect: $reconnect,
                     },)*
                 }
@@ -285,17 +285,18 @@ reasons! {
         /// bytes.
         Position = 0, "position", "position", false;
         /// A publication was dropped because it does not lead to the current position of the
-        /// channel, or because that position is unknown.
-        Adrift = 0, "adrift", "adrift", false;
+        /// channel, or because that position is unknown. The
+        /// label is older than the name, and stays because dashboards use it.
+        Unverified = 0, "adrift", "adrift", false;
     }
 }
 
 const _: () = {
     let mut at = 0;
     while at < CloseReason::ALL.len() {
-        let row = CloseReason::ALL[at].row();
-        assert!(row.text.len() <= CLOSE_REASON_BYTES_MAX, "a reason must fit into a close frame");
-        assert!(!row.text.is_empty(), "SDKs reconnect on an empty reason");
+        let text = CloseReason::ALL[at].details().text;
+        assert!(text.len() <= CLOSE_REASON_BYTES_MAX, "a reason must fit into a close frame");
+        assert!(!text.is_empty(), "SDKs reconnect on an empty reason");
         at += 1;
     }
 };

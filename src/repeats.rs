@@ -70,10 +70,10 @@ impl RefusalLine {
 
     /// Writes the line. `origin` is the origin that the request named.
     pub fn write(self, origin: Option<&str>, address: Option<IpAddr>) {
-        let row = self.reason.row();
-        let status = (row.code != 0).then_some(row.code);
+        let details = self.reason.details();
+        let status = (details.code != 0).then_some(details.code);
         let address = address.map(tracing::field::display);
-        let (reason, origin) = (row.label, origin.map(shortened));
+        let (reason, origin) = (details.label, origin.map(shortened));
         let left_out = (self.left_out > 0).then_some(self.left_out);
         if self.reason == Refusal::Left {
             // Most of these only look whether the port is open.

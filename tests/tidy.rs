@@ -40,7 +40,7 @@ const NO_BOUNDS: [&str; 6] = [
 const TUPLE_PARAMETERS: usize = 0;
 
 /// Number of `bool` parameters of functions in `src`. It may only be lowered.
-const BOOL_PARAMETERS: usize = 9;
+const BOOL_PARAMETERS: usize = 5;
 
 /// Names without a meaning.
 const EMPTY_NAMES: [&str; 5] = ["utils", "util", "helpers", "manager", "misc"];

@@ -55,12 +55,12 @@ impl ApiError {
 
     /// Returns the text of the error: the standard text, then the detail after a colon.
     pub(super) fn message(&self) -> String {
-        let row = self.error().row();
+        let details = self.error().details();
         match self {
             ApiError::Refused { detail, .. } if !detail.is_empty() => {
-                format!("{}: {detail}", row.text)
+                format!("{}: {detail}", details.text)
             }
-            _ => row.text.to_owned(),
+            _ => details.text.to_owned(),
         }
     }
 }

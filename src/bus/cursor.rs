@@ -196,33 +196,33 @@ mod tests {
 
     #[test]
     fn an_end_that_can_not_be_read_is_a_hole_after_a_while() {
-        let mut follow = StreamCursor::default();
+        let mut cursor = StreamCursor::default();
         let (now, tail) = (Moment::default(), Tail(Some(id(5, 2))));
-        follow.on_fenced(id(5, 0), None);
-        assert_eq!(follow.on_tail(now, tail), Step::Next);
-        assert_eq!(follow.on_tail(now.after(BUS_STALL_TIMEOUT / 2), tail), Step::Next);
-        assert_eq!(follow.on_tail(now.after(BUS_STALL_TIMEOUT), tail), Step::Hole);
-        assert_eq!(follow.at(), id(5, 2));
-        assert_eq!(follow.on_tail(now, Tail(None)), Step::Regressed);
-        assert_eq!(follow.on_fenced(id(4, 0), None), Step::Regressed);
+        cursor.on_fenced(id(5, 0), None);
+        assert_eq!(cursor.on_tail(now, tail), Step::Next);
+        assert_eq!(cursor.on_tail(now.after(BUS_STALL_TIMEOUT / 2), tail), Step::Next);
+        assert_eq!(cursor.on_tail(now.after(BUS_STALL_TIMEOUT), tail), Step::Hole);
+        assert_eq!(cursor.at(), id(5, 2));
+        assert_eq!(cursor.on_tail(now, Tail(None)), Step::Regressed);
+        assert_eq!(cursor.on_fenced(id(4, 0), None), Step::Regressed);
     }
 
     #[test]
     fn what_is_left_of_an_epoch_is_read_before_the_next_one() {
-        let mut follow = StreamCursor::default();
-        follow.on_fenced(id(5, 0), None);
-        follow.on_entry(id(5, 1));
-        assert_eq!(follow.on_fenced(id(7, 0), Some(id(5, 3))), Step::Next);
-        assert_eq!((follow.at(), follow.seen()), (id(5, 1), id(7, 0)));
-        assert_eq!(follow.on_fenced(id(7, 2), Some(id(5, 3))), Step::Next);
-        assert_eq!(follow.on_fenced(id(6, 0), None), Step::Regressed);
-        assert_eq!(follow.on_entry(id(5, 2)), Step::Next);
-        assert!(!follow.turn());
-        assert_eq!(follow.on_entry(id(5, 3)), Step::Next);
-        assert!(follow.turn() && !follow.turn());
-        assert_eq!(follow.at(), id(7, 0));
+        let mut cursor = StreamCursor::default();
+        cursor.on_fenced(id(5, 0), None);
+        cursor.on_entry(id(5, 1));
+        assert_eq!(cursor.on_fenced(id(7, 0), Some(id(5, 3))), Step::Next);
+        assert_eq!((cursor.at(), cursor.seen()), (id(5, 1), id(7, 0)));
+        assert_eq!(cursor.on_fenced(id(7, 2), Some(id(5, 3))), Step::Next);
+        assert_eq!(cursor.on_fenced(id(6, 0), None), Step::Regressed);
+        assert_eq!(cursor.on_entry(id(5, 2)), Step::Next);
+        assert!(!cursor.turn());
+        assert_eq!(cursor.on_entry(id(5, 3)), Step::Next);
+        assert!(cursor.turn() && !cursor.turn());
+        assert_eq!(cursor.at(), id(7, 0));
         assert_eq!(
-            follow.on_fenced(id(8, 0), Some(id(7, 0))),
+            cursor.on_fenced(id(8, 0), Some(id(7, 0))),
             Step::Epoch,
             "the old epoch has been read"
         );
@@ -230,16 +230,16 @@ mod tests {
 
     #[test]
     fn what_can_not_be_read_of_an_epoch_holds_nothing_up() {
-        let mut follow = StreamCursor::default();
-        follow.on_fenced(id(5, 0), None);
-        follow.on_entry(id(5, 1));
-        follow.on_fenced(id(7, 0), Some(id(5, 3)));
-        assert_eq!(follow.on_entry(id(7, 1)), Step::Epoch);
-        assert_eq!((follow.seen(), follow.turn()), (id(7, 1), false));
-        follow.on_fenced(id(8, 0), Some(id(7, 3)));
+        let mut cursor = StreamCursor::default();
+        cursor.on_fenced(id(5, 0), None);
+        cursor.on_entry(id(5, 1));
+        cursor.on_fenced(id(7, 0), Some(id(5, 3)));
+        assert_eq!(cursor.on_entry(id(7, 1)), Step::Epoch);
+        assert_eq!((cursor.seen(), cursor.turn()), (id(7, 1), false));
+        cursor.on_fenced(id(8, 0), Some(id(7, 3)));
         let (now, tail) = (Moment::default(), Tail(Some(id(8, 0))));
-        assert_eq!(follow.on_tail(now, tail), Step::Next);
-        assert_eq!(follow.on_tail(now.after(BUS_STALL_TIMEOUT), tail), Step::Epoch);
-        assert_eq!((follow.at(), follow.turn()), (id(8, 0), false));
+        assert_eq!(cursor.on_tail(now, tail), Step::Next);
+        assert_eq!(cursor.on_tail(now.after(BUS_STALL_TIMEOUT), tail), Step::Epoch);
+        assert_eq!((cursor.at(), cursor.turn()), (id(8, 0), false));
     }
 }

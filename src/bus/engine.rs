@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::append::Once;
 use super::call::{Call, Fenced, Outcome};
-use super::older::Wanted;
+use super::older::OlderRequest;
 use super::probe::Master;
 use super::stream::StreamState;
 use super::writer::{Loss, Waiter};
@@ -167,7 +167,7 @@ impl Engine {
         if dropped > 0 {
             // A position from before the loss would hide from a home that it missed publications.
             for state in &mut self.streams {
-                state.locator.on_adrift(state.cursor.at());
+                state.locator.discard_before(state.cursor.at());
             }
         }
         self.counters.pending_bytes.set(self.pending_bytes as u64);
@@ -206,7 +206,8 @@ impl Engine {
                 // answered immediately.
                 let wanted = namespace.is_ok_and(|namespace| {
                     let channel = channel.clone();
-                    !away && state.older.want(Wanted { since: now, channel, namespace, before })
+                    !away
+                        && state.older.want(OlderRequest { since: now, channel, namespace, before })
                 });
                 if !wanted {
                     self.send_older(channel, before, None);

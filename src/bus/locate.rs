@@ -48,20 +48,38 @@ impl Tops {
     }
 }
 
-/// When a channel was first requested, and its number among all requests.
-type Turn = (Moment, u64);
+/// The place of a channel in the queue. An earlier one compares as less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn {
+    /// When the channel was first requested.
+    since: Moment,
+    /// Its number among all requests.
+    number: u64,
+}
 
-/// A channel that was looked up, its turn, and its position.
-type Held = (ChannelName, Turn, Position);
+/// The position of a channel that was looked up.
+#[derive(Debug)]
+struct FoundPosition {
+    channel: ChannelName,
+    turn: Turn,
+    position: Position,
+}
+
+impl FoundPosition {
+    /// Discards the position.
+    fn into_request(self) -> (ChannelName, Turn) {
+        (self.channel, self.turn)
+    }
+}
 
 /// Channels to look up, each once, in the order in which they were requested.
 #[derive(Debug, Default)]
-struct Wanted {
+struct Queue {
     queue: BTreeMap<Turn, ChannelName>,
     turns: BTreeMap<ChannelName, Turn>,
 }
 
-impl Wanted {
+impl Queue {
     /// Adds a channel. If it is queued already, it keeps the earlier turn. Returns whether it is
     /// new.
     fn add(&mut self, channel: ChannelName, turn: Turn) -> bool {
@@ -77,7 +95,7 @@ impl Wanted {
 
     /// Takes the channel that has waited longest, if `fits` accepts its time.
     fn take_first(&mut self, fits: impl FnOnce(Moment) -> bool) -> Option<(ChannelName, Turn)> {
-        let first = self.queue.first_entry().filter(|first| fits(first.key().0))?;
+        let first = self.queue.first_entry().filter(|first| fits(first.key().since))?;
         let (turn, channel) = first.remove_entry();
         self.turns.remove(&channel);
         Some((channel, turn))
@@ -87,14 +105,14 @@ impl Wanted {
 /// The lookups of positions in one stream.
 #[derive(Debug, Default)]
 pub(super) struct Locator {
-    wanted: Wanted,
+    wanted: Queue,
     /// Channels of the call in progress.
     asked: Vec<(ChannelName, Turn)>,
     /// Positions to report once the stream has been read up to the entry.
-    held: VecDeque<(EntryId, Vec<Held>)>,
+    found: VecDeque<(EntryId, Vec<FoundPosition>)>,
     /// Entries up to this one may have been missed, so positions from before it are too old.
     least: EntryId,
-    /// Number of channels that are wanted, asked or held.
+    /// Number of channels that are wanted, asked or found.
     count: usize,
     /// Number of requests so far.
     turns: u64,
@@ -107,7 +125,8 @@ impl Locator {
             return false;
         }
         self.turns += 1;
-        self.count += usize::from(self.wanted.add(channel, (now, self.turns)));
+        self.count +=
+            usize::from(self.wanted.add(channel, Turn { since: now, number: self.turns }));
         true
     }
 
@@ -141,12 +160,16 @@ impl Locator {
                 // Positions at later entries are from a server that has been replaced. The stream
                 // may never be read that far, and positions behind them in the queue would never be
                 // reported.
-                while let Some((_, channels)) = self.held.pop_back_if(|(at, _)| *at > stand.at) {
-                    self.want_again(channels.into_iter().map(|(name, turn, _)| (name, turn)));
+                while let Some((_, channels)) = self.found.pop_back_if(|(at, _)| *at > stand.at) {
+                    self.want_again(channels.into_iter().map(FoundPosition::into_request));
                 }
                 let asked = asked.into_iter().zip(stand.positions);
-                let held = asked.map(|((name, turn), position)| (name, turn, position));
-                self.held.push_back((stand.at, held.collect()));
+                let found = asked.map(|((channel, turn), position)| FoundPosition {
+                    channel,
+                    turn,
+                    position,
+                });
+                self.found.push_back((stand.at, found.collect()));
             }
             _ => self.want_again(asked),
         }
@@ -154,10 +177,10 @@ impl Locator {
 
     /// Discards positions from before `until`, because the node may have missed entries up to
     /// there.
-    pub(super) fn on_adrift(&mut self, until: EntryId) {
+    pub(super) fn discard_before(&mut self, until: EntryId) {
         self.least = until;
-        while let Some((_, channels)) = self.held.pop_front_if(|(at, _)| *at < until) {
-            self.want_again(channels.into_iter().map(|(name, turn, _)| (name, turn)));
+        while let Some((_, channels)) = self.found.pop_front_if(|(at, _)| *at < until) {
+            self.want_again(channels.into_iter().map(FoundPosition::into_request));
         }
     }
 
@@ -165,13 +188,13 @@ impl Locator {
     /// at later entries wait, because entries in between may belong to their channels.
     pub(super) fn known(&mut self, at: EntryId) -> Vec<(ChannelName, Position)> {
         let mut known = Vec::new();
-        while let Some((until, channels)) = self.held.pop_front_if(|(until, _)| *until <= at) {
-            for (name, turn, position) in channels {
+        while let Some((until, channels)) = self.found.pop_front_if(|(until, _)| *until <= at) {
+            for found in channels {
                 if until.epoch == at.epoch {
-                    known.push((name, position));
+                    known.push((found.channel, found.position));
                 } else {
                     // The epoch of this position has ended.
-                    self.want_again([(name, turn)]);
+                    self.want_again([found.into_request()]);
                 }
             }
         }
@@ -183,11 +206,11 @@ impl Locator {
     pub(super) fn expire(&mut self, is_over: impl Fn(Moment) -> bool) -> Vec<ChannelName> {
         let wanted = std::iter::from_fn(|| self.wanted.take_first(&is_over));
         let mut over: Vec<ChannelName> = wanted.map(|(name, _)| name).collect();
-        for (_, channels) in &mut self.held {
-            let held = channels.extract_if(.., |(_, (since, _), _)| is_over(*since));
-            over.extend(held.map(|(name, ..)| name));
+        for (_, channels) in &mut self.found {
+            let expired = channels.extract_if(.., |found| is_over(found.turn.since));
+            over.extend(expired.map(|found| found.channel));
         }
-        self.held.retain(|(_, channels)| !channels.is_empty());
+        self.found.retain(|(_, channels)| !channels.is_empty());
         self.count -= over.len();
         over
     }
@@ -234,7 +257,7 @@ mod tests {
         let mut locator = Locator::default();
         locate(&mut locator, "a", at(9, 1));
         assert_eq!(locator.expire(|_| true).len(), 1);
-        assert!(locator.held.is_empty());
+        assert!(locator.found.is_empty());
         assert_eq!(locator.count, 0);
     }
 

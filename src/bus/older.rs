@@ -93,7 +93,7 @@ fn publication(
 
 /// A request for the history of one channel.
 #[derive(Debug)]
-pub(super) struct Wanted {
+pub(super) struct OlderRequest {
     /// When it was made.
     pub(super) since: Moment,
     pub(super) channel: ChannelName,
@@ -105,14 +105,14 @@ pub(super) struct Wanted {
 /// The reads of histories in one stream.
 #[derive(Debug, Default)]
 pub(super) struct Reads {
-    wanted: VecDeque<Wanted>,
+    wanted: VecDeque<OlderRequest>,
     /// Requests of the call in progress.
-    asked: Vec<Wanted>,
+    asked: Vec<OlderRequest>,
 }
 
 impl Reads {
     /// Queues a request. Returns false if too many wait.
-    pub(super) fn want(&mut self, wanted: Wanted) -> bool {
+    pub(super) fn want(&mut self, wanted: OlderRequest) -> bool {
         if self.wanted.len() >= BUS_OLDER_WANTED_MAX {
             return false;
         }

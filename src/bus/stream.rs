@@ -5,7 +5,7 @@ use super::cursor::StreamCursor;
 use super::locate::Locator;
 use super::older::Reads;
 use super::probe::RunId;
-use super::unread::Unread;
+use super::unread::UnreadEntries;
 use super::writer::{Waiter, Writer};
 use crate::mesh::Published;
 
@@ -28,7 +28,7 @@ pub(super) struct StreamState {
     pub(super) writer_run: Option<RunId>,
     pub(super) reader_run: Option<RunId>,
     /// Known entries that the reader has not passed.
-    pub(super) unread: Unread,
+    pub(super) unread: UnreadEntries,
     /// Whether the reader's server lacks entries that the writer's server has acknowledged.
     pub(super) absent: bool,
     /// Whether the writer's server refuses batches.
@@ -55,7 +55,7 @@ impl StreamState {
             locating: false,
             writer_run: None,
             reader_run: None,
-            unread: Unread::default(),
+            unread: UnreadEntries::default(),
             absent: false,
             ill: false,
             told_late: false,

@@ -10,7 +10,7 @@ use super::{
     Once, Options, Outcome, Probed, Renewal, Reply, RunId, Tail, Trouble, channel_epoch, record,
     stream_of,
 };
-use crate::channel::{ChannelName, Publication, Publisher};
+use crate::channel::{ChannelName, HistoryUse, Publication, Publisher};
 use crate::ids::{ClientId, Moment, Position};
 use crate::limits::{
     BUS_APART_MAX, BUS_LAG_MAX, BUS_PATIENCE, BUS_PROBE_AGAIN, BUS_PUBLISH_DEADLINE,
@@ -213,9 +213,9 @@ fn connect(engine: &mut Engine, now: Moment, (at, run): (EntryId, RunId)) {
 
 fn ask(engine: &mut Engine, now: Moment, ticket: u64, once: Once) {
     let (asker, channel) = (Asker::Bridge(Ticket(ticket)), ChannelName::new("a"));
-    let (skip_history, idempotency_key) = (false, None);
+    let (history, idempotency_key) = (HistoryUse::Keep, None);
     let publication = publication();
-    let publish = Publish { channel, publication, skip_history, idempotency_key, asker };
+    let publish = Publish { channel, publication, history, idempotency_key, asker };
     engine.publish(now, publish, once);
 }
 

@@ -11,12 +11,12 @@ use crate::limits::{BUS_LAG_MAX, BUS_MARK_INTERVAL, BUS_MARKS_MAX};
 /// The known but unread entries; see the module. One entry in each [`BUS_MARK_INTERVAL`] is
 /// recorded.
 #[derive(Debug, Default)]
-pub(super) struct Unread {
+pub(super) struct UnreadEntries {
     /// Each entry with the time at which it became known.
     marks: VecDeque<(EntryId, Moment)>,
 }
 
-impl Unread {
+impl UnreadEntries {
     /// Records that the stream has the entry `id`, while the reader is at `at`.
     pub(super) fn note(&mut self, now: Moment, id: EntryId, at: EntryId) {
         let passed = id.epoch == at.epoch && id.number <= at.number;
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn what_the_reader_has_not_passed_is_lag_until_it_has() {
-        let (mut unread, now) = (Unread::default(), Moment::default());
+        let (mut unread, now) = (UnreadEntries::default(), Moment::default());
         unread.note(now, id(5, 3), id(5, 3));
         assert_eq!(unread.lag(now.after(BUS_LAG_MAX)), Duration::ZERO);
         unread.note(now, id(5, 4), id(5, 3));
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn what_an_epoch_had_that_is_over_does_not_count() {
-        let (mut unread, now) = (Unread::default(), Moment::default());
+        let (mut unread, now) = (UnreadEntries::default(), Moment::default());
         unread.note(now, id(5, 4), id(5, 3));
         unread.on_read(id(6, 4));
         assert_eq!(unread.lag(now.after(BUS_LAG_MAX)), BUS_LAG_MAX, "it was not read");
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn an_entry_is_absent_only_if_it_was_known_long_before_the_end_was_asked_for() {
-        let (mut unread, now) = (Unread::default(), Moment::default());
+        let (mut unread, now) = (UnreadEntries::default(), Moment::default());
         unread.note(now, id(5, 4), id(5, 3));
         let asked = now.after(BUS_LAG_MAX);
         assert!(unread.is_absent(asked, id(5, 3)) && unread.is_absent(asked, id(4, 9)));
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn no_more_is_remembered_than_the_limit() {
-        let (mut unread, mut now) = (Unread::default(), Moment::default());
+        let (mut unread, mut now) = (UnreadEntries::default(), Moment::default());
         for number in 1..1000 {
             unread.note(now, id(5, number), id(5, 0));
             now = now.after(BUS_MARK_INTERVAL);

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::namespace::Namespace;
 use super::payload::{DataType, check_payload, payload_of_json};
-use super::publication::{Publication, Tags, recovery_bytes};
+use super::publication::{HistoryUse, Publication, Tags, recovery_bytes};
 use crate::ids::Moment;
 use crate::limits::{API_BATCH_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
 use crate::reason::ClientError;
@@ -18,8 +18,8 @@ pub struct PublishCommand {
     pub payload: Payload,
     /// The labels.
     pub tags: Box<Tags>,
-    /// Whether to leave the publication out of the history.
-    pub skip_history: bool,
+    /// Whether the history keeps the publication.
+    pub history: HistoryUse,
     /// The idempotency key: a repeat with the same key is not published again.
     pub idempotency_key: Option<Box<str>>,
 }
@@ -35,7 +35,7 @@ pub enum Payload {
 
 /// The error of an invalid request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}: {detail}", error.row().text)]
+#[error("{}: {detail}", error.details().text)]
 pub struct Unfit {
     /// Code and text.
     pub error: ClientError,
@@ -117,7 +117,7 @@ impl PublishCommand {
     /// # Errors
     /// 106 if the publication is too long.
     pub fn check_recoverable(&self, namespace: &Namespace, bytes: usize) -> Result<(), Unfit> {
-        namespace.check_recoverable(bytes, self.skip_history).map_err(|error| {
+        namespace.check_recoverable(bytes, self.history).map_err(|error| {
             let detail =
                 format!("this one has {bytes} bytes; shorten it, or publish it with skip_history");
             Unfit { error, detail }

@@ -12,4 +12,4 @@ pub use glob::{Glob, GlobError};
 pub use name::ChannelName;
 pub use namespace::{AppEventFilter, ChannelRegex, Namespace, Namespaces, SlowPolicy};
 pub use payload::{DataType, check_payload, payload_of_json};
-pub use publication::{ChannelView, Publication, Publisher, Tags, recovery_bytes};
+pub use publication::{ChannelView, HistoryUse, Publication, Publisher, Tags, recovery_bytes};

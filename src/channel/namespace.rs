@@ -7,6 +7,7 @@ use regex_lite::Regex;
 use serde::de::{Deserializer, Error as _};
 
 use super::payload::DataType;
+use super::publication::HistoryUse;
 use crate::limits::RECOVERY_BYTES_MAX;
 use crate::reason::ClientError;
 use crate::units;
@@ -163,8 +164,8 @@ impl Namespace {
     ///
     /// # Errors
     /// `PublicationTooLong` for more than [`RECOVERY_BYTES_MAX`].
-    pub fn check_recoverable(&self, bytes: usize, skip_history: bool) -> Result<(), ClientError> {
-        let kept = self.has_history() && !skip_history;
+    pub fn check_recoverable(&self, bytes: usize, history: HistoryUse) -> Result<(), ClientError> {
+        let kept = self.has_history() && history == HistoryUse::Keep;
         if kept && bytes > RECOVERY_BYTES_MAX {
             return Err(ClientError::PublicationTooLong);
         }

@@ -3,6 +3,16 @@
 use super::DataType;
 use crate::ids::{ClientId, Epoch, Moment};
 
+/// Whether the history of a channel keeps a publication.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HistoryUse {
+    /// It does, if the namespace has a history.
+    #[default]
+    Keep,
+    /// The publication stays out of the history.
+    Skip,
+}
+
 /// The client that published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publisher {

@@ -93,7 +93,7 @@ impl Deadlines {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connection::{Accounts, Unread};
+    use crate::connection::{Accounts, ReadPause};
     use crate::ids::Generation;
     use crate::kernel::Socket;
 
@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn a_client_that_is_not_read_has_a_deadline_of_its_own() {
         let mut unread = connection(101, Tick::new(100));
-        unread.busy().unread = Some(Unread { since: Tick::new(0), taken_bytes: 0 });
+        unread.busy().unread = Some(ReadPause { since: Tick::new(0), taken_bytes: 0 });
         let over = UNREAD_TIMEOUT.as_millis() as u32 / 100;
         let deadlines = |now| Deadlines::new(&unread, PATIENCE, Attention::Waits, Tick::new(now));
         assert_eq!(deadlines(over).over(Tick::new(over)), Some(Due::Reading));

@@ -263,7 +263,7 @@ pub struct Busy {
     /// it closes the connection with the oldest one.
     pub begun: u64,
     /// The period in which the server does not read, as observed by heartbeats.
-    pub unread: Option<Unread>,
+    pub unread: Option<ReadPause>,
     /// When requests began to wait for the bus, if none has succeeded since. `None` when no
     /// request waits and no input is left.
     pub unserved: Option<Moment>,
@@ -272,7 +272,7 @@ pub struct Busy {
 /// A period in which the server does not read from a client, because it waits for an answer or does
 /// not read its own.
 #[derive(Clone, Copy, Debug)]
-pub struct Unread {
+pub struct ReadPause {
     /// The beginning, as a heartbeat noticed it.
     pub since: Tick,
     /// Bytes that the client had accepted by then.

@@ -25,7 +25,7 @@ const fn phrase(status: u16) -> &'static str {
 const _: () = {
     let mut at = 0;
     while at < Refusal::ALL.len() {
-        let code = Refusal::ALL[at].row().code;
+        let code = Refusal::ALL[at].details().code;
         let named = code == 0 || !phrase(code).is_empty();
         assert!(named, "the status of each refusal has a name");
         at += 1;
@@ -37,12 +37,12 @@ const CLOSE: &str = "Connection: close\r\n";
 
 /// Returns the response to a refused request, with the text of its reason.
 pub(super) fn refuse(reason: Refusal) -> Response {
-    refuse_with(reason, reason.row().text)
+    refuse_with(reason, reason.details().text)
 }
 
 /// Returns the response to a refused request, with one line of text that names the value at fault.
 pub(super) fn refuse_with(reason: Refusal, text: &str) -> Response {
-    let code = reason.row().code;
+    let code = reason.details().code;
     let headers = match code {
         // RFC 9110 §15.5.22: the server MUST send an Upgrade header, and §7.8: MUST name it in
         // Connection. RFC 6455 §4.2.2 /version/: the versions that the server speaks.
@@ -56,7 +56,7 @@ pub(super) fn refuse_with(reason: Refusal, text: &str) -> Response {
 /// generate an Allow header.
 pub(super) fn method_not_allowed(allowed: &str) -> Response {
     let reason = Refusal::BadMethod;
-    let (code, headers) = (reason.row().code, format!("Allow: {allowed}\r\n{CLOSE}"));
+    let (code, headers) = (reason.details().code, format!("Allow: {allowed}\r\n{CLOSE}"));
     let text = format!("only {allowed} is allowed");
     Response { reason, bytes: write(code, phrase(code), &headers, &text) }
 }
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn an_answer_says_how_long_it_is_and_that_it_is_the_last() {
         let response = refuse_with(Refusal::NoUpgrade, "upgrade");
-        assert_eq!(response.reason.row().code, 426);
+        assert_eq!(response.reason.details().code, 426);
         assert_eq!(
             String::from_utf8(response.bytes).unwrap(),
             "HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\

@@ -36,7 +36,7 @@ pub(super) struct Awaiting {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Question {
     /// The position of the channel.
-    Place,
+    Position,
     /// The publications before an offset that Redis keeps.
     Older(u64),
 }
@@ -89,7 +89,7 @@ impl Awaiting {
     pub(super) fn end_loading(&mut self, post: &mut Post) {
         self.loading = false;
         for (_, waiting) in self.waiting.iter() {
-            ask_bus(waiting.channel.clone(), Question::Place, post);
+            ask_bus(waiting.channel.clone(), Question::Position, post);
         }
     }
 
@@ -209,7 +209,7 @@ impl Awaiting {
     /// Those that the answer is for are confirmed. `None` if there was no question.
     pub(super) fn take_answered(&mut self, channel: &ChannelName) -> Option<Vec<Arrived>> {
         let OpenQuestion { question, mut asked, later, .. } = self.take(channel)?;
-        if question == Question::Place {
+        if question == Question::Position {
             asked.iter_mut().for_each(|arrived| arrived.request.confirm());
         }
         asked.extend(later);
@@ -270,7 +270,7 @@ fn remove_deadline(deadlines: &mut Deadlines, since: Moment, channel: &ChannelNa
 /// Sends a question about a channel to the bus.
 fn ask_bus(channel: ChannelName, question: Question, post: &mut Post) {
     post.to_bridge(match question {
-        Question::Place => ToBus::Locate { channel },
+        Question::Position => ToBus::Locate { channel },
         Question::Older(before) => ToBus::ReadOlder { channel, before },
     });
 }

@@ -18,15 +18,15 @@ mod links;
 mod losses;
 mod older;
 mod stored;
+mod table;
 
 use std::sync::Arc;
 
 pub use history::PageBounds;
-pub use replica::Followed;
+pub use replica::Replicated;
 
-use crate::channel::{ChannelName, Namespace, Publication};
-use crate::collections::Table;
-use crate::ids::{Moment, Position, ShardId, Since};
+use crate::channel::{ChannelName, HistoryUse, Namespace, Publication};
+use crate::ids::{HomeId, Moment, Position, ShardId, Since};
 use crate::limits::{RECOVERY_BYTES_MAX, RECOVERY_PUBLICATIONS_MAX};
 use crate::mesh::Page;
 use crate::pool::{Pool, Share};
@@ -41,6 +41,7 @@ use interest::Interested;
 use links::Wait;
 use losses::Losses;
 use stored::StoredOrder;
+use table::ChannelTable;
 
 /// A channel's name, and the namespace to which it belongs.
 #[derive(Clone, Copy)]
@@ -73,7 +74,7 @@ pub struct Granted {
 
 /// All channels whose home is this shard.
 pub struct Channels {
-    channels: Table<Channel>,
+    channels: ChannelTable,
     /// Number of channels with listeners.
     in_use: usize,
     /// The shard's share of the limit for channels with listeners.
@@ -93,7 +94,7 @@ impl Channels {
     /// Creates an empty set. Epochs are derived from `seed`, which must differ between processes.
     pub fn new(bytes_max: usize, seed: u64, channels: Pool) -> Channels {
         Channels {
-            channels: Table::default(),
+            channels: ChannelTable::default(),
             in_use: 0,
             share: Share::new(channels),
             epochs: Epochs::new(seed),
@@ -144,12 +145,12 @@ impl Channels {
         now: Moment,
         channel: Resolved<'_>,
         mut publication: Publication,
-        skip_history: bool,
+        history: HistoryUse,
     ) -> Ordered<'_> {
         let Resolved { name, namespace } = channel;
-        let keep = namespace.has_history() && !skip_history;
-        let place = match self.channels.find(name.as_str()) {
-            Some(place) => place,
+        let keep = namespace.has_history() && history == HistoryUse::Keep;
+        let id = match self.channels.find(name.as_str()) {
+            Some(id) => id,
             None if keep => self.enter(name, namespace),
             // Without listeners and history there is no order to establish.
             None => {
@@ -160,7 +161,7 @@ impl Channels {
                 };
             }
         };
-        let channel = self.channel(place);
+        let channel = self.channel(id);
         // A publication outside of a history has no offset; otherwise the history would have holes.
         if keep || !namespace.has_history() {
             channel.top += 1;
@@ -169,9 +170,9 @@ impl Channels {
         let position = keep.then(|| channel.position());
         let publication = Arc::new(publication);
         if keep {
-            self.keep(now, place, &publication);
+            self.keep(now, id, &publication);
         }
-        Ordered { publication, position, interested: self.interested(place) }
+        Ordered { publication, position, interested: self.interested(id) }
     }
 
     /// Counts `shard` as interested. Returns the position of the channel, and all publications
@@ -188,15 +189,15 @@ impl Channels {
     ) -> Result<Granted, ClientError> {
         let Resolved { name, namespace } = channel;
         let found = self.channels.find(name.as_str());
-        let first = found.is_none_or(|place| self.channel(place).interested.is_empty());
+        let first = found.is_none_or(|id| self.channel(id).interested.is_empty());
         // The request is refused before the channel is entered, so that a refusal leaves nothing
         // behind.
         if first && !self.share.reach(self.in_use + 1) && !crate::sabotage!(UnboundedChannels) {
             return Err(ClientError::NodeChannels);
         }
-        let place = found.unwrap_or_else(|| self.enter(name, namespace));
-        self.expire_some(now, place);
-        let channel = self.channel(place);
+        let id = found.unwrap_or_else(|| self.enter(name, namespace));
+        self.expire_some(now, id);
+        let channel = self.channel(id);
         channel.interested.add(shard);
         let recovered = recover
             .filter(|since| since.epoch.matches(channel.epoch))
@@ -204,8 +205,8 @@ impl Channels {
         let granted = Granted { name: channel.name.clone(), top: channel.position(), recovered };
         self.in_use += usize::from(first);
         assert!(self.in_use <= self.channels.count(), "a channel in use is in the table");
-        self.settle_charge(place);
-        self.settle_deadline(now, place);
+        self.settle_charge(id);
+        self.settle_deadline(now, id);
         Ok(granted)
     }
 
@@ -226,8 +227,8 @@ impl Channels {
 
     /// Removes the interest of `shard`.
     pub fn leave(&mut self, now: Moment, name: &ChannelName, shard: ShardId) {
-        let Some(place) = self.channels.find(name.as_str()) else { return };
-        let channel = self.channel(place);
+        let Some(id) = self.channels.find(name.as_str()) else { return };
+        let channel = self.channel(id);
         if channel.interested.is_empty() {
             return;
         }
@@ -237,8 +238,8 @@ impl Channels {
         self.in_use -= usize::from(last);
         // Return the unused share immediately, because another shard may need it.
         self.share.settle(self.in_use);
-        self.settle_charge(place);
-        self.retire(now, place);
+        self.settle_charge(id);
+        self.retire(now, id);
         self.keep_within_bytes(now);
     }
 
@@ -254,11 +255,11 @@ impl Channels {
         page: HistoryPage,
         bounds: PageBounds,
     ) -> Result<Page, ClientError> {
-        let place = self.channels.find(name.as_str());
-        if let Some(place) = place {
-            self.expire_some(now, place);
+        let id = self.channels.find(name.as_str());
+        if let Some(id) = id {
+            self.expire_some(now, id);
         }
-        let channel = place.and_then(|place| self.channels.get(place));
+        let channel = id.and_then(|id| self.channels.get(id));
         let beginning = || Position { epoch: self.epochs.of(name.as_str()), offset: 0 };
         let top = channel.map_or_else(beginning, Channel::position);
         match page.since {
@@ -277,34 +278,34 @@ impl Channels {
 
     /// Removes the history of a channel. Its position stays.
     pub fn history_remove(&mut self, now: Moment, name: &ChannelName) {
-        let Some(place) = self.channels.find(name.as_str()) else { return };
-        let (channel, totals) = self.channel_and_totals(place);
+        let Some(id) = self.channels.find(name.as_str()) else { return };
+        let (channel, totals) = self.channel_and_totals(id);
         let top = channel.top;
         if top > 0 {
             let kept = channel.kept();
             kept.history.trim(0, totals);
             (kept.redis_may_have_older, kept.forgotten) = (false, top);
         }
-        self.retire(now, place);
+        self.retire(now, id);
     }
 
     /// Removes a bounded number of expired entries. Returns whether there are more.
     pub fn forget_some(&mut self, now: Moment, steps_max: usize) -> bool {
         let mut steps = 0;
         while steps < steps_max {
-            let Some((place, wait)) = self.deadlines.due(now) else { return false };
+            let Some((id, wait)) = self.deadlines.due(now) else { return false };
             steps += 1;
             if wait == Wait::Idle {
-                self.forget(place);
+                self.forget(id);
                 continue;
             }
             // The deadline may have been too early, so it is removed in any case.
-            self.deadlines.remove(&mut self.channels, place);
-            let (channel, totals) = self.channel_and_totals(place);
+            self.deadlines.remove(&mut self.channels, id);
+            let (channel, totals) = self.channel_and_totals(id);
             let expired = channel.kept().history.expire(now, steps_max, totals);
             steps += expired;
             self.sift(expired);
-            self.retire(now, place);
+            self.retire(now, id);
         }
         true
     }
@@ -323,24 +324,24 @@ impl Channels {
         self.channels.get(self.channels.find(name)?)
     }
 
-    fn channel(&mut self, place: u32) -> &mut Channel {
-        self.channel_and_totals(place).0
+    fn channel(&mut self, id: HomeId) -> &mut Channel {
+        self.channel_and_totals(id).0
     }
 
-    fn channel_and_totals(&mut self, place: u32) -> (&mut Channel, &mut Totals) {
-        let Some(channel) = self.channels.at(place) else {
+    fn channel_and_totals(&mut self, id: HomeId) -> (&mut Channel, &mut Totals) {
+        let Some(channel) = self.channels.at(id) else {
             unreachable!("the channel was just found or entered")
         };
         (channel, &mut self.totals)
     }
 
-    /// The shards with subscribers of the channel at `place`. A channel without any may have just
+    /// The shards with subscribers of the channel `id`. A channel without any may have just
     /// been removed: it is unused, or there are no bytes left for it.
-    fn interested(&self, place: u32) -> &[ShardId] {
-        self.channels.get(place).map_or(&[], |channel| channel.interested.as_slice())
+    fn interested(&self, id: HomeId) -> &[ShardId] {
+        self.channels.get(id).map_or(&[], |channel| channel.interested.as_slice())
     }
 
-    fn enter(&mut self, name: &ChannelName, namespace: &Arc<Namespace>) -> u32 {
+    fn enter(&mut self, name: &ChannelName, namespace: &Arc<Namespace>) -> HomeId {
         let epoch = if namespace.has_history() {
             self.epochs.of(name.as_str())
         } else {
@@ -350,7 +351,7 @@ impl Channels {
     }
 
     /// Adds a new channel with the position `position` and without publications.
-    fn insert(&mut self, channel: Resolved<'_>, position: Position) -> u32 {
+    fn insert(&mut self, channel: Resolved<'_>, position: Position) -> HomeId {
         let Resolved { name, namespace } = channel;
         let (life, heard) = (self.next_life(), self.losses.last());
         self.channels.insert(Channel {
@@ -373,9 +374,9 @@ impl Channels {
         self.last_life
     }
 
-    fn forget(&mut self, place: u32) {
-        self.deadlines.remove(&mut self.channels, place);
-        let Some(channel) = self.channels.remove(place) else {
+    fn forget(&mut self, id: HomeId) {
+        self.deadlines.remove(&mut self.channels, id);
+        let Some(channel) = self.channels.remove(id) else {
             unreachable!("the channel was just found")
         };
         assert!(channel.is_idle(), "only unused channels are removed");

@@ -5,13 +5,13 @@
 //! resulting messages with `Post`. With a bus, the bus assigns offsets and the home follows it:
 //! see `awaiting`.
 
-mod adrift;
 mod answers;
 mod awaiting;
 mod channels;
-mod following;
+mod replica;
 mod replays;
 mod request;
+mod unverified;
 
 use std::sync::Arc;
 
@@ -26,13 +26,13 @@ use crate::pool::Pool;
 use crate::protocol::HistoryPage;
 use crate::reason::ClientError;
 use crate::settings::Settings;
-use adrift::Adrift;
 use answers::Answers;
 use awaiting::{Arrived, Awaiting, Question};
 use channels::{Channels, Granted, PageBounds, Resolved};
-use following::{Read, follow, tell_followed};
 use replays::Replays;
+use replica::{Read, replicate, tell_replicated};
 use request::{Request, shard_of};
+use unverified::Unverified;
 
 /// The parts of a home.
 pub struct Parts {
@@ -58,7 +58,7 @@ pub struct Home {
     channels: Channels,
     answers: Answers,
     awaiting: Awaiting,
-    adrift: Adrift,
+    unverified: Unverified,
     replays: Replays,
     /// Whether expired publications, positions or answers may still be stored.
     forgetting: bool,
@@ -73,7 +73,7 @@ impl Home {
             channels: Channels::new(parts.history_bytes_max, parts.seed, parts.channels),
             answers: Answers::new(parts.idempotency),
             awaiting: Awaiting::new(&parts.settings.redis),
-            adrift: Adrift::default(),
+            unverified: Unverified::default(),
             replays: Replays::default(),
             forgetting: false,
             settings: parts.settings,
@@ -99,7 +99,7 @@ impl Home {
                 self.on_request(request, post);
             }
         }
-        self.replays.set_resting(resting > 0 && resting == waiting);
+        self.replays.on_tried(waiting, resting);
     }
 
     /// Number of requests for histories that wait for a later turn.
@@ -109,7 +109,7 @@ impl Home {
 
     /// Continues the walks over all channels, and removes some expired entries.
     pub fn turn_walks(&mut self) {
-        self.adrift.hear_some(&mut self.channels);
+        self.unverified.hear_some(&mut self.channels);
         if self.forgetting {
             let channels = self.channels.forget_some(self.now, FORGOTTEN_PER_TURN);
             let answers = self.answers.forget_some(self.now, FORGOTTEN_PER_TURN);
@@ -124,7 +124,7 @@ impl Home {
             self.hear(&channel);
             self.give_up(&channel, over, post);
         }
-        self.locate_adrift(post);
+        self.locate_unverified(post);
     }
 
     /// Whether there is more work to do immediately.
@@ -175,14 +175,14 @@ impl Home {
             ToHome::Read { channel, epoch, publications } => {
                 self.on_read(&channel, Read { epoch, publications }, post);
             }
-            ToHome::Lost { channel } => self.adrift.on_channel_loss(&mut self.channels, &channel),
+            ToHome::Lost { channel } => self.unverified.on_lost(&mut self.channels, &channel),
             ToHome::Located { channel, position } => self.on_located(&channel, position, post),
             ToHome::Older { channel, before, found } => {
                 self.on_older(&channel, before, found, post);
             }
             ToHome::Loaded => self.awaiting.end_loading(post),
-            ToHome::Adrift { stream, streams } => {
-                self.adrift.on_loss(&mut self.channels, stream, streams);
+            ToHome::Unverified { stream, streams } => {
+                self.unverified.on_loss(&mut self.channels, stream, streams);
             }
             ToHome::Late { stream, streams, late } => self.awaiting.set_late(stream, streams, late),
         }
@@ -198,7 +198,7 @@ impl Home {
     }
 
     fn on_publish(&mut self, publish: Publish, post: &mut Post) {
-        let Publish { channel, publication, skip_history, idempotency_key, asker } = publish;
+        let Publish { channel, publication, history, idempotency_key, asker } = publish;
         let namespace = match self.namespace(channel.as_str()) {
             Ok(namespace) => namespace,
             Err(error) => return post.published(asker, Err(error)),
@@ -227,7 +227,7 @@ impl Home {
             self.now,
             Resolved { name: &channel, namespace: &namespace },
             publication,
-            skip_history,
+            history,
         );
         for &shard in ordered.interested {
             post.publication(shard, &channel, &ordered.publication);
@@ -250,7 +250,7 @@ impl Home {
         });
         let late = !subscribe.confirmed && self.awaiting.is_late(channel.as_str());
         if behind || late || self.is_unknown(channel.as_str()) {
-            return self.keep_waiting(Question::Place, Request::Subscribe(subscribe), post);
+            return self.keep_waiting(Question::Position, Request::Subscribe(subscribe), post);
         }
         let older = match subscribe.recover {
             Some(since) => self.channels.lacks_to_recover(self.now, channel.as_str(), since),
@@ -310,7 +310,7 @@ impl Home {
         // A page must include all publications that were acknowledged before the request, so the
         // bus is asked how far this node must have read.
         if self.has_bus() && !history.confirmed || self.is_unknown(channel.as_str()) {
-            return self.keep_waiting(Question::Place, Request::History(history), post);
+            return self.keep_waiting(Question::Position, Request::History(history), post);
         }
         let older = self.channels.lacks_of_page(self.now, channel.as_str(), history.page);
         if let Some(before) = older {
@@ -357,7 +357,7 @@ impl Home {
         let last = read.publications.iter().rev().find(|publication| publication.offset > 0);
         let last = last.map(|publication| Position { epoch, offset: publication.offset });
         let resolved = Resolved { name: channel, namespace: &namespace };
-        follow(&mut self.channels, self.now, resolved, read, post);
+        replicate(&mut self.channels, self.now, resolved, read, post);
         // If nothing is kept, the answer may be older than the publications read in the meantime.
         if let Some(last) = last.filter(|_| self.awaiting.is_asked(channel)) {
             self.channels.expect(resolved, last);
@@ -370,7 +370,7 @@ impl Home {
         if let Some(position) = position {
             let namespace = self.known_namespace(channel.as_str());
             let resolved = Resolved { name: channel, namespace: &namespace };
-            tell_followed(channel, &self.channels.locate(resolved, position), post);
+            tell_replicated(channel, &self.channels.locate(resolved, position), post);
             return self.serve_waiting(channel, post);
         }
         if let Some(requests) = self.awaiting.take_unanswered(channel) {
@@ -378,7 +378,7 @@ impl Home {
         }
         let known = self.channels.is_known(channel.as_str());
         if !known && self.channels.has_listeners(channel.as_str()) {
-            self.adrift.add(channel.clone());
+            self.unverified.add(channel.clone());
         }
     }
 
@@ -450,18 +450,18 @@ impl Home {
 
     /// Applies losses to a channel before it is used.
     fn hear(&mut self, channel: &ChannelName) {
-        self.adrift.hear(&mut self.channels, channel);
+        self.unverified.hear(&mut self.channels, channel);
     }
 
     /// Requests the positions of channels that may have missed publications. The number per tick is
     /// bounded, because clients of affected channels reconnect.
-    fn locate_adrift(&mut self, post: &mut Post) {
+    fn locate_unverified(&mut self, post: &mut Post) {
         for _ in 0..LOCATES_PER_TICK {
-            let Some(channel) = self.adrift.next() else { return };
+            let Some(channel) = self.unverified.next() else { return };
             let wanted = self.channels.has_listeners(channel.as_str());
             // A publication read in the meantime may have verified the position.
             if wanted && !self.channels.is_known(channel.as_str()) {
-                self.awaiting.ask(self.now, channel, Question::Place, post);
+                self.awaiting.ask(self.now, channel, Question::Position, post);
             }
         }
     }

@@ -49,11 +49,11 @@ impl Replays {
         self.waiting.len()
     }
 
-    /// Records whether all waiting requests are for shards that are too busy to receive them. If
-    /// so, they do not require an immediate turn, and are tried again in the next turn that a tick
-    /// or a message causes.
-    pub(super) fn set_resting(&mut self, resting: bool) {
-        self.resting = resting;
+    /// Records that of `tried` requests, `busy` are for shards that are too busy to receive them.
+    /// If these are all, they do not require an immediate turn, and are tried again in the next
+    /// turn that a tick or a message causes.
+    pub(super) fn on_tried(&mut self, tried: usize, busy: usize) {
+        self.resting = busy > 0 && busy == tried;
     }
 
     /// Counts publications that were returned.

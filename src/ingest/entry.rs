@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 
 use crate::bus::record_fits;
 use crate::channel::{
-    ChannelName, DataType, Namespaces, Payload, Publication, PublishCommand, Unfit, recovery_bytes,
+    ChannelName, DataType, HistoryUse, Namespaces, Payload, Publication, PublishCommand, Unfit,
+    recovery_bytes,
 };
 use crate::ids::Moment;
 use crate::limits::REDIS_NUMBER_MAX;
@@ -68,7 +69,7 @@ pub struct IngestRequest {
     /// One payload for each data type of the channels.
     payloads: Vec<(DataType, Box<[u8]>)>,
     tags: Box<[(Box<str>, Box<str>)]>,
-    skip_history: bool,
+    history: HistoryUse,
     idempotency_key: Option<Box<str>>,
 }
 
@@ -122,9 +123,9 @@ impl IngestRequest {
     }
 
     fn from_fields(fields: &Fields, namespaces: &Namespaces) -> Result<IngestRequest, Unfit> {
-        let skip_history = match text(fields, "skip_history")? {
-            "" | "0" | "false" => false,
-            "1" | "true" => true,
+        let history = match text(fields, "skip_history")? {
+            "" | "0" | "false" => HistoryUse::Keep,
+            "1" | "true" => HistoryUse::Skip,
             other => {
                 let detail = format!("skip_history {other:?}, where true or false is expected");
                 return Err(Unfit::bad_request(detail));
@@ -145,7 +146,7 @@ impl IngestRequest {
         let command = PublishCommand {
             payload: Payload::Bytes(payload),
             tags: boxed_tags(&tags),
-            skip_history,
+            history,
             idempotency_key: boxed_key(text(fields, "idempotency_key")?),
         };
         IngestRequest::new(std::slice::from_ref(&channel), &command, namespaces)
@@ -161,7 +162,7 @@ impl IngestRequest {
             channels: Vec::with_capacity(channels.len()),
             payloads: Vec::new(),
             tags: command.tags.clone(),
-            skip_history: command.skip_history,
+            history: command.history,
             idempotency_key: command.idempotency_key.clone(),
         };
         // Bytes that each payload needs in a recovery.
@@ -205,7 +206,7 @@ impl IngestRequest {
         Publish {
             channel: self.channels[number].0.clone(),
             publication: self.publication(number, now),
-            skip_history: self.skip_history,
+            history: self.history,
             idempotency_key: self.idempotency_key.clone(),
             asker,
         }
@@ -304,7 +305,7 @@ mod tests {
         let publish = asked.publish(0, Moment::from_nanos(7), Asker::Nobody);
         assert_eq!(publish.publication.tags[..], [(Box::from("k"), Box::from("v"))]);
         assert_eq!(publish.publication.accepted, Moment::from_nanos(7));
-        assert!(publish.skip_history);
+        assert_eq!(publish.history, HistoryUse::Skip);
         assert_eq!(publish.idempotency_key.as_deref(), Some("key"));
     }
 

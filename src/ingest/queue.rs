@@ -136,7 +136,7 @@ impl IngestQueue {
             // The entry is not at fault, so this does not count as one of its tries.
             Err(ClientError::BusUnavailable | ClientError::ResultUnknown) => self.failed = true,
             Err(error) => {
-                held.refusal = Some(error.row().text.to_owned());
+                held.refusal = Some(error.details().text.to_owned());
                 self.failed = true;
             }
         }

@@ -36,6 +36,10 @@ pub const API_WINDOW_MAX: usize = 256;
 /// Maximum number of commands of one batch, and of channels of one broadcast.
 pub const API_BATCH_MAX: usize = 10_000;
 
+/// Typical bytes in the JSON of a publication besides its payload: offset and tags. Responses with
+/// histories reserve as much for each publication.
+pub const API_PUBLICATION_OVERHEAD_BYTES: usize = 64;
+
 /// Default number of channels in one page of the list of channels.
 pub const API_CHANNELS_PAGE: usize = 1_000;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Asker, Reader, Ticket};
-use crate::channel::{ChannelName, Publication};
+use crate::channel::{ChannelName, HistoryUse, Publication};
 use crate::ids::{ConnectionId, Epoch, Moment, Position, ShardId, Since};
 use crate::protocol::HistoryPage;
 
@@ -67,7 +67,7 @@ pub enum ToHome {
     /// The bridge has read everything that was on the bus when this node started.
     Loaded,
     /// Channels of a stream of the bus may have missed publications.
-    Adrift {
+    Unverified {
         /// The stream.
         stream: usize,
         /// Number of streams.
@@ -98,7 +98,7 @@ impl ToHome {
             | ToHome::Lost { channel }
             | ToHome::Located { channel, .. }
             | ToHome::Older { channel, .. } => Some(channel),
-            ToHome::Loaded | ToHome::Adrift { .. } | ToHome::Late { .. } => None,
+            ToHome::Loaded | ToHome::Unverified { .. } | ToHome::Late { .. } => None,
         }
     }
 }
@@ -110,8 +110,8 @@ pub struct Publish {
     pub channel: ChannelName,
     /// The checked publication, with offset 0.
     pub publication: Publication,
-    /// Whether to leave the publication out of the history.
-    pub skip_history: bool,
+    /// Whether the history keeps the publication.
+    pub history: HistoryUse,
     /// The idempotency key. A repeat is not delivered again, and gets the first position.
     pub idempotency_key: Option<Box<str>>,
     /// The receiver of the answer.

@@ -143,7 +143,7 @@ impl Metrics {
             ("corecast_handshakes", "Requests to open a connection, by result and reason.");
         let refusals = Refusal::ALL.iter().enumerate().map(|(at, refusal)| {
             let counts = self.sources.shards.iter().map(|counters| counters.refusals[at].value());
-            (refusal.result(), refusal.row().label, counts.sum::<u64>())
+            (refusal.result(), refusal.details().label, counts.sum::<u64>())
         });
         let ok = ("ok", "none", self.sum(|counters| &counters.handshakes_ok));
         let rows = std::iter::once(ok).chain(refusals);
@@ -157,7 +157,7 @@ impl Metrics {
         let closes = CloseReason::ALL.iter().enumerate().map(|(at, reason)| {
             let count: u64 =
                 self.sources.shards.iter().map(|counters| counters.closes[at].value()).sum();
-            (reason.row().label, count)
+            (reason.details().label, count)
         });
         families.counter(family, labelled("reason", closes));
         let family =
@@ -203,7 +203,7 @@ impl Metrics {
         let drops = DropReason::ALL.iter().enumerate().map(|(at, reason)| {
             let count: u64 =
                 self.sources.shards.iter().map(|counters| counters.drops[at].value()).sum();
-            (reason.row().label, count)
+            (reason.details().label, count)
         });
         families.counter(family, labelled("reason", drops));
         let family =
@@ -243,7 +243,7 @@ impl Metrics {
         let evictions = Eviction::ALL.iter().enumerate().map(|(at, reason)| {
             let count: u64 =
                 self.sources.shards.iter().map(|counters| counters.evictions[at].value()).sum();
-            (reason.row().label, count)
+            (reason.details().label, count)
         });
         families.counter(family, labelled("reason", evictions));
         let family = ("corecast_idempotency_bytes", "Bytes of kept idempotency keys.");

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::channel::{Payload, PublishCommand, Unfit};
+use crate::channel::{HistoryUse, Payload, PublishCommand, Unfit};
 use crate::reason::ClientError;
 
 /// Parameters of `publish` and `broadcast`. Names and meanings are Centrifugo's.
@@ -61,7 +61,7 @@ impl PublishParams {
         Ok(PublishCommand {
             payload,
             tags: boxed_tags(&self.tags),
-            skip_history: self.skip_history,
+            history: if self.skip_history { HistoryUse::Skip } else { HistoryUse::Keep },
             idempotency_key: boxed_key(&self.idempotency_key),
         })
     }

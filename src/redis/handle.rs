@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::link::{self, Link, LinkError};
 use super::links::Links;
 use super::sentinel::Sentinels;
-use super::witness::{Witness, Written};
+use super::witness::{Witness, WriteTarget};
 use crate::bus::{Keys, RunId};
 use crate::limits::COMPLAINT_INTERVAL;
 use crate::metrics::BridgeCounters;
@@ -21,10 +21,9 @@ pub(crate) struct Handle {
     keys: Keys,
     /// Address of Redis for messages.
     address: String,
-    is_cluster: bool,
     links: Rc<Links>,
     sentinels: Rc<Sentinels>,
-    written: Rc<Written>,
+    written: Rc<WriteTarget>,
     /// When any task last logged a complaint.
     complained: Cell<Option<Instant>>,
 }
@@ -32,16 +31,14 @@ pub(crate) struct Handle {
 impl Handle {
     /// Creates a handle for the Redis at `url`, where all keys begin with `prefix`.
     pub(crate) fn new(url: &str, prefix: &str, counters: Arc<BridgeCounters>) -> Handle {
-        let is_cluster = link::is_cluster(url);
         let links = Rc::<Links>::default();
         Handle {
             url: url.to_owned(),
             keys: Keys::new(prefix),
             address: link::address(url),
-            is_cluster,
             sentinels: Rc::new(Sentinels::new(url, Rc::clone(&links), counters)),
             links,
-            written: Rc::new(Written::new(is_cluster)),
+            written: Rc::new(WriteTarget::new(url)),
             complained: Cell::new(None),
         }
     }
@@ -58,7 +55,7 @@ impl Handle {
 
     /// Whether Redis is a Cluster, in which streams may be on different servers.
     pub(crate) fn is_cluster(&self) -> bool {
-        self.is_cluster
+        self.written.is_cluster()
     }
 
     /// Connects to the server or the Cluster. A command may take `patience`.

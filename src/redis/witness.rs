@@ -6,21 +6,30 @@ use std::rc::Rc;
 
 use tokio::time::Instant;
 
-use super::link::{Link, LinkError};
+use super::link::{self, Link, LinkError};
 use crate::bus::RunId;
 use crate::limits::{BUS_APART_MAX, BUS_TAIL_INTERVAL};
 
 /// The server to which publications go.
-pub(super) struct Written {
+pub(super) struct WriteTarget {
     /// In a Cluster there are several servers, so nothing can be compared.
     is_cluster: bool,
     run: Cell<Option<RunId>>,
     strayed: Cell<bool>,
 }
 
-impl Written {
-    pub(super) fn new(is_cluster: bool) -> Written {
-        Written { is_cluster, run: Cell::new(None), strayed: Cell::new(false) }
+impl WriteTarget {
+    pub(super) fn new(url: &str) -> WriteTarget {
+        WriteTarget {
+            is_cluster: link::is_cluster(url),
+            run: Cell::new(None),
+            strayed: Cell::new(false),
+        }
+    }
+
+    /// Whether Redis is a Cluster, in which streams may be on different servers.
+    pub(super) fn is_cluster(&self) -> bool {
+        self.is_cluster
     }
 
     /// Records the process to which publications go. `None` while it is unknown.
@@ -36,7 +45,7 @@ impl Written {
 
 /// Watches the connections that one task makes one after the other. It does nothing in a Cluster.
 pub(crate) struct Witness {
-    written: Rc<Written>,
+    written: Rc<WriteTarget>,
     /// Since when they have led elsewhere, over several connections in a row.
     apart: Cell<Option<Instant>>,
     looked: Cell<Option<Instant>>,
@@ -45,7 +54,7 @@ pub(crate) struct Witness {
 }
 
 impl Witness {
-    pub(super) fn new(written: Rc<Written>) -> Witness {
+    pub(super) fn new(written: Rc<WriteTarget>) -> Witness {
         let (apart, looked, run) = (Cell::new(None), Cell::new(None), Cell::new(None));
         Witness { written, apart, looked, run }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corecast::bus::{self, Engine};
-use corecast::channel::{ChannelName, Publication, check_payload};
+use corecast::channel::{ChannelName, HistoryUse, Publication, check_payload};
 use corecast::ids::{Moment, ShardId};
 use corecast::limits::{BUS_PUBLISH_DEADLINE, RETRY_INTERVAL};
 use corecast::mesh::{
@@ -264,8 +264,8 @@ impl Node {
         let channel = ChannelName::new(&setup.name);
         log(now, || format!("node {} is to publish {number}", self.number));
         let sent = self.ask_bus(Asked::Publish(number, self.ran), |ticket| {
-            let (skip_history, asker) = (false, Asker::Control(ticket));
-            let publish = Publish { channel, publication, skip_history, idempotency_key, asker };
+            let (history, asker) = (HistoryUse::Keep, Asker::Control(ticket));
+            let publish = Publish { channel, publication, history, idempotency_key, asker };
             ToBus::Publish(Box::new(publish))
         });
         if !sent {

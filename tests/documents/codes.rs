@@ -3,7 +3,7 @@
 
 use std::fmt::{Debug, Write as _};
 
-use corecast::reason::{ClientError, CloseReason, Row, UnsubscribeReason};
+use corecast::reason::{ClientError, CloseReason, Details, UnsubscribeReason};
 
 use super::escaped;
 
@@ -12,12 +12,12 @@ const SOURCE: &str = include_str!("../../src/reason.rs");
 /// Returns the generated part of `codes.md`.
 pub fn page() -> String {
     let mut page = String::new();
-    let closes = CloseReason::ALL.iter().map(|reason| (name(reason), reason.row()));
+    let closes = CloseReason::ALL.iter().map(|reason| (name(reason), reason.details()));
     page.push_str("## Close codes\n\n| code | reason | reconnect | meaning | `reason` of ");
     page.push_str("`corecast_closes_total` |\n|---|---|---|---|---|\n");
-    rows(&mut page, "CloseReason", closes, |row| format!("| `{}` |", row.label));
+    rows(&mut page, "CloseReason", closes, |details| format!("| `{}` |", details.label));
     page.push_str("\n## Errors\n\n| code | message | temporary | meaning |\n|---|---|---|---|\n");
-    let errors = ClientError::ALL.iter().map(|error| (name(error), error.row()));
+    let errors = ClientError::ALL.iter().map(|error| (name(error), error.details()));
     rows(&mut page, "ClientError", errors, |_| "|".to_owned());
     page.push_str("\n## Unsubscribe codes\n\n| code | reason | meaning |\n|---|---|---|\n");
     for reason in [UnsubscribeReason::Server, UnsubscribeReason::InsufficientState] {
@@ -32,16 +32,16 @@ pub fn page() -> String {
 fn rows(
     page: &mut String,
     of: &str,
-    reasons: impl Iterator<Item = (String, Row)>,
-    last: impl Fn(&Row) -> String,
+    reasons: impl Iterator<Item = (String, Details)>,
+    last: impl Fn(&Details) -> String,
 ) {
-    let mut all: Vec<(String, Row)> = reasons.collect();
-    all.sort_by_key(|(_, row)| if row.code == 0 { u16::MAX } else { row.code });
-    for (name, row) in all {
-        let code = if row.code == 0 { "–".to_owned() } else { row.code.to_string() };
-        let yes = if row.reconnect { "yes" } else { "no" };
-        let (text, meaning) = (escaped(row.text), meaning(of, &name));
-        writeln!(page, "| {code} | {text} | {yes} | {meaning} {}", last(&row)).expect("a text");
+    let mut all: Vec<(String, Details)> = reasons.collect();
+    all.sort_by_key(|(_, details)| if details.code == 0 { u16::MAX } else { details.code });
+    for (name, details) in all {
+        let code = if details.code == 0 { "–".to_owned() } else { details.code.to_string() };
+        let yes = if details.reconnect { "yes" } else { "no" };
+        let (text, meaning) = (escaped(details.text), meaning(of, &name));
+        writeln!(page, "| {code} | {text} | {yes} | {meaning} {}", last(&details)).expect("a text");
     }
 }
 

@@ -36,7 +36,7 @@ pub(crate) fn check(message: &[u8]) {
         }
         for &error in ClientError::ALL {
             let json = reply(request.id, &Reply::Error(error));
-            assert!(json.contains(&format!("\"code\":{}", error.row().code)), "{json}");
+            assert!(json.contains(&format!("\"code\":{}", error.details().code)), "{json}");
         }
         if rest.is_empty() {
             return;

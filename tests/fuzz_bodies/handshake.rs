@@ -57,7 +57,7 @@ fn check_upgrade(upgrade: &Upgrade, bytes: &[u8], rules: &Rules) {
 
 fn check_response(response: &Response) {
     let (status, ..) = head(&response.bytes);
-    assert_eq!(status, response.reason.row().code);
+    assert_eq!(status, response.reason.details().code);
     check_head(&response.bytes, true);
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use corecast::channel::{ChannelName, Glob, Publication, check_payload};
+use corecast::channel::{ChannelName, Glob, HistoryUse, Publication, check_payload};
 use corecast::ids::{Position, ShardId};
 use corecast::limits::CLOSE_TIMEOUT;
 use corecast::mesh::{
@@ -173,7 +173,8 @@ impl Control {
         let sent = self.send_home(scene, (channel, Asked::Publish(number)), |channel, ticket| {
             let asker = Asker::Control(ticket);
             let idempotency_key = key.map(|key| key.to_string().into());
-            let publish = Publish { channel, publication, skip_history, idempotency_key, asker };
+            let history = if skip_history { HistoryUse::Skip } else { HistoryUse::Keep };
+            let publish = Publish { channel, publication, history, idempotency_key, asker };
             ToHome::Publish(Box::new(publish))
         });
         if !sent {

@@ -2,7 +2,7 @@
 
 use crate::pure::{CONNECT, SUBSCRIBE, UPGRADE, masked, payload};
 use crate::sockets::Accepting;
-use corecast::channel::{ChannelName, Publication};
+use corecast::channel::{ChannelName, HistoryUse, Publication};
 use corecast::config::{Flags, load};
 use corecast::ids::{Moment, ShardId};
 use corecast::mesh::{
@@ -142,7 +142,7 @@ impl Node {
                     tags: Box::default(),
                     accepted: Moment::default(),
                 },
-                skip_history: false,
+                history: HistoryUse::Keep,
                 idempotency_key: None,
                 asker: Asker::Control(Ticket(0)),
             };

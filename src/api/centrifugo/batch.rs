@@ -7,8 +7,8 @@ use serde_json::value::RawValue;
 use tokio::task::JoinSet;
 
 use super::methods::{self, Method};
-use super::reply::{CallError, Outcome, Reply, raw};
-use super::request::{self, BatchRequest, OldCommand};
+use super::reply::{CallError, CallResult, Reply, raw};
+use super::request::{self, BatchRequest, LegacyCommand};
 use crate::api::error::ApiError;
 use crate::api::http;
 use crate::api::service::Service;
@@ -23,9 +23,9 @@ const NO_PARAMS: &str = "{}";
 ///
 /// # Errors
 /// `Malformed` if a command is invalid. The commands before it have been carried out.
-pub(super) async fn old(service: &Service, body: &[u8]) -> Result<Vec<u8>, CallError> {
+pub(super) async fn legacy_commands(service: &Service, body: &[u8]) -> Result<Vec<u8>, CallError> {
     let mut out = Vec::new();
-    let commands = serde_json::Deserializer::from_slice(body).into_iter::<OldCommand>();
+    let commands = serde_json::Deserializer::from_slice(body).into_iter::<LegacyCommand>();
     for (index, command) in commands.enumerate() {
         let command = command.map_err(|error| CallError::Malformed(error.to_string()))?;
         if index >= API_BATCH_MAX {
@@ -80,9 +80,9 @@ struct Replies {
 type Command = Option<(String, Box<RawValue>)>;
 
 /// Carries out commands in parallel. Returns the outcomes in the order of the commands.
-async fn batch_window(api: &Arc<Api>, window: Vec<Command>) -> Vec<(String, Outcome)> {
+async fn batch_window(api: &Arc<Api>, window: Vec<Command>) -> Vec<(String, CallResult)> {
     let missing = || Err(ApiError::internal("the command did not finish").into());
-    let mut answers: Vec<(String, Outcome)> =
+    let mut answers: Vec<(String, CallResult)> =
         window.iter().map(|_| (String::new(), missing())).collect();
     let mut running = JoinSet::new();
     for (index, command) in window.into_iter().enumerate() {
@@ -104,14 +104,14 @@ async fn batch_window(api: &Arc<Api>, window: Vec<Command>) -> Vec<(String, Outc
 }
 
 /// `{"publish":{..}}`, named after the method, or `{"error":{..}}`.
-fn batch_reply(name: &str, outcome: Outcome) -> Outcome {
+fn batch_reply(name: &str, outcome: CallResult) -> CallResult {
     match outcome {
         Ok(result) => raw(&std::collections::BTreeMap::from([(name, result)])),
         Err(error) => raw(&Reply::Error(error.body())),
     }
 }
 
-async fn call(service: &Service, name: &str, params: &str) -> Outcome {
+async fn call(service: &Service, name: &str, params: &str) -> CallResult {
     if name == "batch" {
         let error = ClientError::MethodNotFound;
         let detail = "a batch must not contain a batch".to_owned();

@@ -1,6 +1,6 @@
 //! The methods by name, and the translation of each to the service and back.
 
-use super::reply::{CallError, Outcome, Reply, raw};
+use super::reply::{CallError, CallResult, Reply, raw};
 use super::request::{
     BroadcastResult, ChannelsParams, ChannelsResult, ConnectionsParams, Empty, HistoryParams,
     HistoryResult, InfoResult, PublishResult, read,
@@ -69,7 +69,7 @@ impl Method {
 ///
 /// # Errors
 /// `Malformed` if `params` is invalid for the method; otherwise the error of the method.
-pub(super) async fn call(service: &Service, method: Method, params: &[u8]) -> Outcome {
+pub(super) async fn call(service: &Service, method: Method, params: &[u8]) -> CallResult {
     match method {
         Method::Publish => publish(service, &read(params)?).await,
         Method::Broadcast => broadcast(service, &read(params)?).await,
@@ -97,7 +97,7 @@ pub(super) async fn call(service: &Service, method: Method, params: &[u8]) -> Ou
 ///
 /// # Errors
 /// See [`service::publish`].
-pub(super) async fn publish(service: &Service, params: &PublishParams) -> Outcome {
+pub(super) async fn publish(service: &Service, params: &PublishParams) -> CallResult {
     if params.channel.is_empty() {
         return Err(ApiError::bad_request("channel is missing").into());
     }
@@ -109,7 +109,7 @@ pub(super) async fn publish(service: &Service, params: &PublishParams) -> Outcom
 ///
 /// # Errors
 /// See [`service::broadcast`].
-pub(super) async fn broadcast(service: &Service, params: &PublishParams) -> Outcome {
+pub(super) async fn broadcast(service: &Service, params: &PublishParams) -> CallResult {
     let command = params.command()?;
     let mut responses = Vec::with_capacity(params.channels.len());
     for result in service::broadcast(service, &params.channels, &command).await? {
@@ -122,7 +122,7 @@ pub(super) async fn broadcast(service: &Service, params: &PublishParams) -> Outc
     raw(&BroadcastResult { responses })
 }
 
-async fn history(service: &Service, params: &HistoryParams) -> Outcome {
+async fn history(service: &Service, params: &HistoryParams) -> CallResult {
     let found = service::history(service, &params.channel, params.page()).await?;
     let (name, data) = (params.channel.as_str(), found.data);
     let view = ChannelView { name, data, has_history: true, epoch: found.top.epoch };
@@ -134,7 +134,7 @@ async fn connections(
     service: &Service,
     command: fn(ConnectionsParams) -> Result<service::ConnectionsCommand, Unfit>,
     params: &[u8],
-) -> Outcome {
+) -> CallResult {
     service::carry_out(service, &command(read(params)?)?).await?;
     raw(&Empty {})
 }

@@ -14,7 +14,7 @@ use crate::reason::ClientError;
 const ERROR_MODE: &str = "x-centrifugo-error-mode";
 
 /// The outcome of a method: a result as JSON, or an error.
-pub(super) type Outcome = Result<Box<RawValue>, CallError>;
+pub(super) type CallResult = Result<Box<RawValue>, CallError>;
 
 /// The error of a failed call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl CallError {
             CallError::Malformed(detail) => &ApiError::bad_request(detail),
             CallError::Api(error) => error,
         };
-        ErrorBody { code: error.error().row().code, message: error.message() }
+        ErrorBody { code: error.error().details().code, message: error.message() }
     }
 }
 
@@ -75,8 +75,8 @@ pub(super) enum Reply {
     Error(ErrorBody),
 }
 
-impl From<Outcome> for Reply {
-    fn from(outcome: Outcome) -> Reply {
+impl From<CallResult> for Reply {
+    fn from(outcome: CallResult) -> Reply {
         match outcome {
             Ok(result) => Reply::Result(result),
             Err(error) => Reply::Error(error.body()),
@@ -88,13 +88,13 @@ impl From<Outcome> for Reply {
 ///
 /// # Errors
 /// Internal, if the result can't be serialized. That would be a bug.
-pub(super) fn raw(result: &impl Serialize) -> Outcome {
+pub(super) fn raw(result: &impl Serialize) -> CallResult {
     let written = serde_json::value::to_raw_value(result);
     written.map_err(|error| CallError::Api(ApiError::internal(error.to_string())))
 }
 
 /// Converts the outcome of a method to an HTTP response.
-pub(super) fn respond(outcome: Outcome, headers: &HeaderMap) -> Response<Body> {
+pub(super) fn respond(outcome: CallResult, headers: &HeaderMap) -> Response<Body> {
     let by_status = headers.get(ERROR_MODE).is_some_and(|mode| mode == "transport");
     match outcome {
         Err(CallError::Malformed(detail)) => http::text(StatusCode::BAD_REQUEST, &detail),

@@ -14,11 +14,9 @@ use crate::api::service::{
 };
 use crate::channel::{ChannelView, Unfit};
 use crate::ids::{Position, Since, SinceEpoch};
+use crate::limits::API_PUBLICATION_OVERHEAD_BYTES;
 use crate::protocol::{HistoryPage, or_default, read_params, write_publication};
 use crate::reason::ClientError;
-
-/// Typical bytes in the JSON of a publication besides its payload: offset and tags.
-const PUBLICATION_OVERHEAD_BYTES: usize = 64;
 
 /// Parses the parameters of a method.
 ///
@@ -107,11 +105,12 @@ impl HistoryResult {
     /// Internal, if a publication can't be serialized. That would be a bug.
     pub(super) fn new(
         view: &ChannelView<'_>,
-        found: &service::HistoryResult,
+        found: &service::FoundHistory,
     ) -> Result<HistoryResult, ApiError> {
         let mut publications = Vec::with_capacity(found.publications.len());
         for publication in &found.publications {
-            let mut json = Vec::with_capacity(publication.data.len() + PUBLICATION_OVERHEAD_BYTES);
+            let mut json =
+                Vec::with_capacity(publication.data.len() + API_PUBLICATION_OVERHEAD_BYTES);
             write_publication(view, publication, &mut json);
             let body = serde_json::from_slice::<Box<RawValue>>(&json);
             publications.push(body.map_err(|error| ApiError::internal(error.to_string()))?);
@@ -335,7 +334,7 @@ pub(super) struct BatchRequest {
 
 /// A command of the legacy form, `POST /api`.
 #[derive(Debug, Deserialize)]
-pub(super) struct OldCommand {
+pub(super) struct LegacyCommand {
     #[serde(default)]
     pub(super) method: String,
     #[serde(default)]

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, Response, StatusCode};
 use axum::routing::any;
 
 use super::methods::{self, Method};
-use super::reply::Outcome;
+use super::reply::CallResult;
 use super::{batch, reply, request};
 use crate::api::http;
 use crate::api::service::Service;
@@ -21,11 +21,11 @@ const IDEMPOTENCY_KEY: &str = "x-idempotency-key";
 
 /// Adds the routes of all methods.
 pub(in crate::api) fn routes(router: Router<Arc<Api>>) -> Router<Arc<Api>> {
-    router.route("/api", any(old)).route("/api/{method}", any(method))
+    router.route("/api", any(legacy_commands)).route("/api/{method}", any(call_method))
 }
 
 /// `POST /api/<method>`
-async fn method(
+async fn call_method(
     State(api): State<Arc<Api>>,
     Path(name): Path<String>,
     request: Request,
@@ -55,7 +55,7 @@ async fn method(
 }
 
 /// Calls a method. The idempotency key may be in a header.
-async fn call(service: &Service, method: Method, headers: &HeaderMap, body: &[u8]) -> Outcome {
+async fn call(service: &Service, method: Method, headers: &HeaderMap, body: &[u8]) -> CallResult {
     let key = headers.get(IDEMPOTENCY_KEY).and_then(|key| key.to_str().ok());
     let Some(key) = key.filter(|_| matches!(method, Method::Publish | Method::Broadcast)) else {
         return methods::call(service, method, body).await;
@@ -71,7 +71,7 @@ async fn call(service: &Service, method: Method, headers: &HeaderMap, body: &[u8
 }
 
 /// `POST /api`, Centrifugo's legacy form.
-async fn old(State(api): State<Arc<Api>>, request: Request) -> Response<Body> {
+async fn legacy_commands(State(api): State<Arc<Api>>, request: Request) -> Response<Body> {
     if let Err(refusal) = api.entrance.admit(&request) {
         return *refusal;
     }
@@ -79,7 +79,7 @@ async fn old(State(api): State<Arc<Api>>, request: Request) -> Response<Body> {
         Ok(parts) => parts,
         Err(refusal) => return *refusal,
     };
-    match batch::old(&api.service, &body).await {
+    match batch::legacy_commands(&api.service, &body).await {
         Ok(replies) => http::json_bytes(StatusCode::OK, replies),
         Err(error) => reply::respond(Err(error), &headers),
     }

@@ -105,7 +105,7 @@ fn request(
 
 /// Returns code and text for the close frame. SDKs treat empty and JSON texts differently.
 fn close_frame(close: &Close) -> Result<(u16, Box<str>), ApiError> {
-    let forced = CloseReason::ForceDisconnect.row();
+    let forced = CloseReason::ForceDisconnect.details();
     let code = if close.code == 0 { forced.code } else { close.code };
     let text = close.reason.as_str();
     if !DISCONNECT_CODES.contains(&code) {
@@ -123,8 +123,9 @@ fn close_frame(close: &Close) -> Result<(u16, Box<str>), ApiError> {
             format!("disconnect.reason {text:?} is valid JSON, which clients treat differently");
         return Err(ApiError::bad_request(detail));
     }
-    let known = CloseReason::ALL.iter().map(|reason| reason.row()).find(|row| row.code == code);
-    let standard = known.map_or(DISCONNECT_TEXT, |row| row.text);
+    let mut known = CloseReason::ALL.iter().map(|reason| reason.details());
+    let known = known.find(|known| known.code == code);
+    let standard = known.map_or(DISCONNECT_TEXT, |known| known.text);
     Ok((code, Box::from(if text.is_empty() { standard } else { text })))
 }
 

@@ -12,7 +12,7 @@ use crate::protocol::HistoryPage;
 
 /// A page of history.
 #[derive(Debug)]
-pub(in crate::api) struct HistoryResult {
+pub(in crate::api) struct FoundHistory {
     /// Type of the payloads.
     pub(in crate::api) data: DataType,
     /// The publications of the page that fit into [`API_HISTORY_BYTES_MAX`].
@@ -32,7 +32,7 @@ pub(in crate::api) async fn history(
     service: &Service,
     channel: &str,
     page: HistoryPage,
-) -> Result<HistoryResult, ApiError> {
+) -> Result<FoundHistory, ApiError> {
     let data = data_type(service, channel)?;
     if page.reverse && page.since.is_some_and(|since| since.offset == 0) {
         return Err(ApiError::bad_request("since.offset must be above 0 with reverse"));
@@ -55,7 +55,7 @@ pub(in crate::api) async fn history(
             let all = publications.len();
             publications.truncate(fitting(data, &publications));
             let omitted = omitted + all - publications.len();
-            Ok(HistoryResult { data, publications, omitted, top })
+            Ok(FoundHistory { data, publications, omitted, top })
         }
         other => {
             Err(ApiError::internal(format!("unexpected answer to a history request: {other:?}")))

@@ -14,7 +14,7 @@ pub(super) use channels::{ChannelsPage, ChannelsQuery};
 pub(super) use cluster::{carry_out, channels, info};
 pub use cluster::{describe, remote};
 pub(super) use connections::{Close, ConnectionsCommand, Selection};
-pub(super) use history::{HistoryResult, history, history_remove};
+pub(super) use history::{FoundHistory, history, history_remove};
 pub(super) use info::{DeliveryInfo, NodeInfo};
 pub(super) use publish::{broadcast, publish};
 pub use shared::{Identify, Node, Parts, Service};

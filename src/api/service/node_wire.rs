@@ -219,7 +219,7 @@ fn write_reply<T: Serialize>(outcome: Result<T, ApiError>) -> Box<str> {
     let reply = match outcome {
         Ok(result) => ReplyOut::Result(result),
         Err(error) => {
-            let code = error.error().row().code;
+            let code = error.error().details().code;
             ReplyOut::Error(ErrorWire { code, message: error.message() })
         }
     };
@@ -250,7 +250,7 @@ fn read_reply<T: DeserializeOwned>(body: &str) -> Result<T, ApiError> {
     let malformed = |error| ApiError::internal(format!("invalid reply of another node: {error}"));
     let reply: ReplyIn<'_> = serde_json::from_str(body).map_err(malformed)?;
     if let Some(error) = reply.error {
-        let known = ClientError::ALL.iter().find(|known| known.row().code == error.code);
+        let known = ClientError::ALL.iter().find(|known| known.details().code == error.code);
         return Err(ApiError::Refused {
             error: known.copied().unwrap_or(ClientError::Internal),
             detail: format!("from another node: {}", error.message),

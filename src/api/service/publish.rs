@@ -8,10 +8,8 @@ use crate::ids::Position;
 use crate::limits::{ANSWER_TIMEOUT, API_WINDOW_MAX};
 use crate::mesh::{Answer, Asker, Publish};
 
-/// The position of a publication. `None` in channels without history.
-pub(in crate::api) type Published = Option<Position>;
-
-/// Publishes to one channel. Returns once the publication is in its history.
+/// Publishes to one channel. Returns once the publication is in its history, with its position if
+/// there is a history.
 ///
 /// # Errors
 /// 107 for a missing or invalid channel or payload, 102 for an unknown namespace, 106 for a
@@ -20,7 +18,7 @@ pub(in crate::api) async fn publish(
     service: &Service,
     channel: &str,
     command: &PublishCommand,
-) -> Result<Published, ApiError> {
+) -> Result<Option<Position>, ApiError> {
     answer(send(service, channel, command)?).await
 }
 
@@ -32,7 +30,7 @@ pub(in crate::api) async fn broadcast(
     service: &Service,
     channels: &[String],
     command: &PublishCommand,
-) -> Result<Vec<Result<Published, ApiError>>, ApiError> {
+) -> Result<Vec<Result<Option<Position>, ApiError>>, ApiError> {
     PublishCommand::check_count(channels.len())?;
     let mut results = Vec::with_capacity(channels.len());
     for window in channels.chunks(API_WINDOW_MAX) {
@@ -65,14 +63,14 @@ fn send(
         courier.publish(Publish {
             channel: ChannelName::new(channel),
             publication,
-            skip_history: command.skip_history,
+            history: command.history,
             idempotency_key: command.idempotency_key.clone(),
             asker: Asker::Control(ticket),
         })
     })
 }
 
-async fn answer(waiting: PendingAnswer) -> Result<Published, ApiError> {
+async fn answer(waiting: PendingAnswer) -> Result<Option<Position>, ApiError> {
     match waiting.answer(ANSWER_TIMEOUT).await? {
         Answer::Published(position) => Ok(position),
         other => Err(ApiError::internal(format!("unexpected answer to a publication: {other:?}"))),

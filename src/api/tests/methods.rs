@@ -1,7 +1,7 @@
 //! Tests of the methods: the messages that they send to shards, and their use of the answers.
 
 use super::*;
-use crate::channel::{ChannelName, Publication, Publisher};
+use crate::channel::{ChannelName, HistoryUse, Publication, Publisher};
 use crate::mesh::ControlRequest;
 use crate::reason::ClientError;
 
@@ -20,7 +20,7 @@ async fn publish_sends_the_payload_to_the_home_shard_and_answers_its_position() 
     assert_eq!(&*publish.publication.data, br#"{"a":        1}"#, "no raw line feed");
     assert_eq!(publish.publication.accepted, now());
     assert_eq!(&*publish.publication.tags, [(Box::from("k"), Box::from("v"))]);
-    assert!(publish.skip_history);
+    assert_eq!(publish.history, HistoryUse::Skip);
     assert_eq!(publish.idempotency_key.as_deref(), Some("once"));
     let (_, without) = node.post("/api/publish", r#"{"channel":"c","data":null}"#).await;
     assert_eq!(without, r#"{"result":{}}"#, "no history, no position; null is a value");

@@ -7,7 +7,7 @@ use crate::bus::EntryId;
 use crate::bus::append::{AppendFailed, Appended, Appending, Durable, Once};
 use crate::bus::record::{self, Offset};
 use crate::bus::writer::{GivenUp, Loss, Pending, Taken, Waiter};
-use crate::channel::{ChannelName, Namespace};
+use crate::channel::{ChannelName, HistoryUse, Namespace};
 use crate::ids::Moment;
 use crate::limits::{BUS_PENDING_BYTES_MAX, BUS_PUBLISH_DEADLINE};
 use crate::mesh::{Asker, Publish, Published, Ticket, ToShard};
@@ -16,7 +16,7 @@ use crate::reason::ClientError;
 impl Engine {
     /// Queues a publication for its stream, or refuses it.
     pub fn publish(&mut self, now: Moment, publish: Publish, once: Once) {
-        let Publish { channel, publication, skip_history, idempotency_key, asker } = publish;
+        let Publish { channel, publication, history, idempotency_key, asker } = publish;
         let waiter = Waiter::Publisher(asker);
         let namespace = match self.options.settings.channel.namespaces.resolve(channel.as_str()) {
             Ok(namespace) => Arc::clone(namespace),
@@ -30,7 +30,7 @@ impl Engine {
         }
         // A publication that skips the history gets no offset, because clients that recover would
         // see a hole.
-        let skips = namespace.has_history() && skip_history;
+        let skips = namespace.has_history() && history == HistoryUse::Skip;
         let offset = if skips { Offset::None } else { Offset::Next };
         let once = match (once, idempotency_key) {
             (Once::Ingested { stream, place, .. }, key) => Once::Ingested { stream, place, key },

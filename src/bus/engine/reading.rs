@@ -23,7 +23,7 @@ impl Engine {
         match state.cursor.on_fenced(fenced.id, fenced.before) {
             Step::Epoch if crate::sabotage!(SkippedFence) => {}
             Step::Epoch => {
-                self.adrift(stream, Break::Epoch);
+                self.on_missed(stream, Break::Epoch);
                 self.tell_known(stream);
             }
             Step::Regressed => state.unfenced = true,
@@ -39,8 +39,8 @@ impl Engine {
                 Step::Next => {}
                 // Homes must be told about a break before its entry. A publication that directly
                 // follows the last one then proves that its channel has missed nothing.
-                Step::Hole => self.adrift(stream, Break::Hole),
-                Step::Epoch => self.adrift(stream, Break::Epoch),
+                Step::Hole => self.on_missed(stream, Break::Hole),
+                Step::Epoch => self.on_missed(stream, Break::Epoch),
             }
             self.counters.entries.add(1);
             match entry.items(&self.options.settings.channel.namespaces, now) {
@@ -49,13 +49,13 @@ impl Engine {
                     // The entry counts as read, because the reader would never get past it
                     // otherwise.
                     self.counters.malformed.add(1);
-                    self.adrift(stream, Break::Hole);
+                    self.on_missed(stream, Break::Hole);
                 }
             }
         }
         // These may have been the last entries of an epoch that has ended.
         if self.streams[stream].cursor.turn() {
-            self.adrift(stream, Break::Epoch);
+            self.on_missed(stream, Break::Epoch);
         }
         self.tell_known(stream);
     }
@@ -71,8 +71,8 @@ impl Engine {
         let step = state.cursor.on_tail(now, look.tail);
         match step {
             Step::Regressed => state.unfenced = true,
-            Step::Hole => self.adrift(stream, Break::Hole),
-            Step::Epoch => self.adrift(stream, Break::Epoch),
+            Step::Hole => self.on_missed(stream, Break::Hole),
+            Step::Epoch => self.on_missed(stream, Break::Epoch),
             Step::Next | Step::Old => {}
         }
         self.tell_known(stream);
@@ -91,19 +91,20 @@ impl Engine {
         }
     }
 
-    /// Tells every home shard that channels of `stream` may have missed publications.
-    fn adrift(&mut self, stream: usize, broken: Break) {
+    /// Handles a break of the order of `stream`: tells every home shard that channels of it may
+    /// have missed publications.
+    fn on_missed(&mut self, stream: usize, broken: Break) {
         let counter = match broken {
             Break::Hole => &self.counters.holes,
             Break::Epoch => &self.counters.epoch_changes,
         };
         counter.add(1);
         let state = &mut self.streams[stream];
-        state.locator.on_adrift(state.cursor.at());
+        state.locator.discard_before(state.cursor.at());
         state.unread.on_epoch(state.cursor.at().epoch);
         let streams = self.options.settings.redis.streams;
         for lane in self.outbound.shards() {
-            lane.push(ToHome::Adrift { stream, streams });
+            lane.push(ToHome::Unverified { stream, streams });
         }
     }
 }

@@ -111,7 +111,7 @@ impl Engine {
         // one.
         let next = EntryId { epoch: state.cursor.at().epoch + 1, number: 0 };
         (state.above, state.unfenced) = (next, true);
-        state.locator.on_adrift(next);
+        state.locator.discard_before(next);
     }
 
     /// Updates the health of the bus, and tells shards which streams are read late or on time

@@ -49,7 +49,7 @@ fn status(bytes: &[u8], rules: &Rules) -> u16 {
         Progress::Upgrade(_) => 101,
         Progress::Respond(response) => {
             let head = String::from_utf8(response.bytes).unwrap();
-            let status = response.reason.row().code;
+            let status = response.reason.details().code;
             assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
             assert!(head.contains("\r\nContent-Length: "), "{head}");
             status

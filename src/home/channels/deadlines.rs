@@ -4,15 +4,14 @@
 
 use std::collections::BTreeMap;
 
-use super::channel::Channel;
-use super::links::{Deadline, Links, NONE, Wait};
-use crate::collections::Table;
-use crate::ids::Moment;
+use super::links::{Deadline, Links, Wait};
+use super::table::ChannelTable;
+use crate::ids::{HomeId, Moment};
 
 /// The first channel of each list.
 #[derive(Default)]
 pub(super) struct Deadlines {
-    first: BTreeMap<Deadline, u32>,
+    first: BTreeMap<Deadline, HomeId>,
     idle: usize,
 }
 
@@ -23,9 +22,9 @@ impl Deadlines {
     }
 
     /// Returns a channel whose deadline has passed, and the purpose of the deadline.
-    pub(super) fn due(&self, now: Moment) -> Option<(u32, Wait)> {
-        let due = |(deadline, place): (&Deadline, &u32)| {
-            (deadline.1 <= now.tick().index()).then_some((*place, deadline.0))
+    pub(super) fn due(&self, now: Moment) -> Option<(HomeId, Wait)> {
+        let due = |(deadline, id): (&Deadline, &HomeId)| {
+            (deadline.tick <= now.tick().index()).then_some((*id, deadline.wait))
         };
         // Deadlines are ordered by their purpose first, so the first one of each purpose is
         // checked.
@@ -33,52 +32,52 @@ impl Deadlines {
     }
 
     /// Returns the channel that has been unused for the longest time, to within a tick.
-    pub(super) fn idlest(&self) -> Option<u32> {
-        self.first_idle().map(|(_, place)| *place)
+    pub(super) fn idlest(&self) -> Option<HomeId> {
+        self.first_idle().map(|(_, id)| *id)
     }
 
-    fn first_idle(&self) -> Option<(&Deadline, &u32)> {
-        self.first.range((Wait::Idle, 0)..).next()
+    fn first_idle(&self) -> Option<(&Deadline, &HomeId)> {
+        self.first.range(Deadline { wait: Wait::Idle, tick: 0 }..).next()
     }
 
-    /// Sets the deadline of the channel at `place`, which must have none.
-    pub(super) fn insert(&mut self, channels: &mut Table<Channel>, place: u32, deadline: Deadline) {
-        let next = self.first.insert(deadline, place).unwrap_or(NONE);
-        if next != NONE {
-            links(channels, next).previous = place;
+    /// Sets the deadline of the channel `id`, which must have none.
+    pub(super) fn insert(&mut self, channels: &mut ChannelTable, id: HomeId, deadline: Deadline) {
+        let next = self.first.insert(deadline, id).unwrap_or(HomeId::NONE);
+        if next != HomeId::NONE {
+            links(channels, next).previous = id;
         }
-        let own = links(channels, place);
+        let own = links(channels, id);
         assert!(own.list.is_none(), "a channel has one deadline at most");
-        *own = Links { list: Some(deadline), previous: NONE, next };
-        self.idle += usize::from(deadline.0 == Wait::Idle);
+        *own = Links { list: Some(deadline), previous: HomeId::NONE, next };
+        self.idle += usize::from(deadline.wait == Wait::Idle);
     }
 
-    /// Removes the deadline of the channel at `place`, if it has one.
-    pub(super) fn remove(&mut self, channels: &mut Table<Channel>, place: u32) {
-        let Some(channel) = channels.at(place) else {
-            unreachable!("a channel loses its deadline before its place")
+    /// Removes the deadline of the channel `id`, if it has one.
+    pub(super) fn remove(&mut self, channels: &mut ChannelTable, id: HomeId) {
+        let Some(channel) = channels.at(id) else {
+            unreachable!("a channel loses its deadline before its id")
         };
         // A channel that never had publications or a deadline has no links.
         let Some(kept) = channel.kept.as_mut() else { return };
         let Links { list, previous, next } = std::mem::take(&mut kept.links);
         let Some(deadline) = list else { return };
-        if previous != NONE {
+        if previous != HomeId::NONE {
             links(channels, previous).next = next;
-        } else if next == NONE {
+        } else if next == HomeId::NONE {
             self.first.remove(&deadline);
         } else {
             self.first.insert(deadline, next);
         }
-        if next != NONE {
+        if next != HomeId::NONE {
             links(channels, next).previous = previous;
         }
-        self.idle -= usize::from(deadline.0 == Wait::Idle);
+        self.idle -= usize::from(deadline.wait == Wait::Idle);
     }
 }
 
-/// The links of the channel at `place`, which has or gets a deadline.
-fn links(channels: &mut Table<Channel>, place: u32) -> &mut Links {
-    let kept = channels.at(place).and_then(|channel| channel.kept.as_mut());
+/// The links of the channel `id`, which has or gets a deadline.
+fn links(channels: &mut ChannelTable, id: HomeId) -> &mut Links {
+    let kept = channels.at(id).and_then(|channel| channel.kept.as_mut());
     let Some(kept) = kept else {
         unreachable!("a channel in a list of deadlines exists and has links")
     };

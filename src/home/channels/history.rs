@@ -158,15 +158,15 @@ impl History {
         let expired = self.publications.partition_point(|(expiry, _)| *expiry <= now);
         let first = self.first_offset().unwrap_or(0);
         // The index of the first publication with at least that offset.
-        let place = |offset: u64| {
-            let place = usize::try_from(offset.saturating_sub(first)).unwrap_or(usize::MAX);
-            place.clamp(expired, self.len())
+        let index = |offset: u64| {
+            let index = usize::try_from(offset.saturating_sub(first)).unwrap_or(usize::MAX);
+            index.clamp(expired, self.len())
         };
         if page.reverse {
-            let end = page.since.map_or(self.len(), |since| place(since.offset));
+            let end = page.since.map_or(self.len(), |since| index(since.offset));
             take_fitting(self.publications.range(expired..end).rev(), limit, bounds)
         } else {
-            let begin = page.since.map_or(expired, |since| place(since.offset.saturating_add(1)));
+            let begin = page.since.map_or(expired, |since| index(since.offset.saturating_add(1)));
             take_fitting(self.publications.range(begin..), limit, bounds)
         }
     }

@@ -1,6 +1,6 @@
-//! The place of a channel in a list of deadlines, as the channel itself keeps it.
+//! The neighbours of a channel in a list of deadlines, as the channel itself keeps them.
 
-use crate::ids::{Moment, Tick};
+use crate::ids::{HomeId, Moment, Tick};
 
 /// The purpose of a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -11,23 +11,25 @@ pub(super) enum Wait {
     Idle,
 }
 
-/// A deadline: its purpose and its tick.
-pub(super) type Deadline = (Wait, u32);
+/// A deadline. Deadlines are ordered by their purpose first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Deadline {
+    pub(super) wait: Wait,
+    /// The tick's number.
+    pub(super) tick: u32,
+}
 
 /// The links of a channel in its list of deadlines.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Links {
     pub(super) list: Option<Deadline>,
-    pub(super) previous: u32,
-    pub(super) next: u32,
+    pub(super) previous: HomeId,
+    pub(super) next: HomeId,
 }
-
-/// Marks the end of a list. No channel has this place.
-pub(super) const NONE: u32 = u32::MAX;
 
 impl Default for Links {
     fn default() -> Links {
-        Links { list: None, previous: NONE, next: NONE }
+        Links { list: None, previous: HomeId::NONE, next: HomeId::NONE }
     }
 }
 

@@ -58,8 +58,8 @@ impl Losses {
         news.any(|walk| stream_of(name, walk.streams) == walk.stream)
     }
 
-    /// Returns the next places whose channels must be told about the oldest loss: at most
-    /// `steps_max`, and all below `end`. The range is empty if there is no loss.
+    /// Returns the numbers of the next places whose channels must be told about the oldest loss: at
+    /// most `steps_max`, and all below `end`. The range is empty if there is no loss.
     pub(super) fn next_places(&mut self, end: usize, steps_max: usize) -> Range<u32> {
         let Some(walk) = self.walks.front_mut() else { return 0..0 };
         let begin = walk.at;

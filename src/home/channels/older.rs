@@ -43,9 +43,9 @@ impl Channels {
 
     /// Adds publications from Redis before the offset `before`, as far as there is room.
     pub fn prepend(&mut self, now: Moment, name: &ChannelName, before: u64, found: Found) {
-        let Some(place) = self.channels.find(name.as_str()) else { return };
+        let Some(id) = self.channels.find(name.as_str()) else { return };
         let bytes_max = self.bytes_max;
-        let (channel, totals) = self.channel_and_totals(place);
+        let (channel, totals) = self.channel_and_totals(id);
         if channel.epoch != found.epoch || channel.first() != before {
             // The channel has changed since the request.
             return;
@@ -64,16 +64,16 @@ impl Channels {
         }
         if channel.first() < before {
             // These publications are removed first when room is needed.
-            let oldest = Stored { place, life: channel.life, offset: before - 1 };
+            let oldest = Stored { channel: id, life: channel.life, offset: before - 1 };
             self.stored.push_oldest(oldest);
         }
-        self.settle_deadline(now, place);
+        self.settle_deadline(now, id);
     }
 
     /// Notes that Redis can't return the history of a channel at the moment.
     pub fn ask_later(&mut self, now: Moment, name: &ChannelName) {
-        if let Some(place) = self.channels.find(name.as_str()) {
-            self.channel(place).kept().ask_from = now.after(BUS_OLDER_PAUSE);
+        if let Some(id) = self.channels.find(name.as_str()) {
+            self.channel(id).kept().ask_from = now.after(BUS_OLDER_PAUSE);
         }
     }
 }

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use super::channel::Channel;
 use super::{Channels, Resolved};
 use crate::channel::{ChannelName, Namespace, Publication};
-use crate::ids::{Epoch, Moment, Position, ShardId, Since};
+use crate::ids::{Epoch, HomeId, Moment, Position, ShardId, Since};
 use crate::reason::Eviction;
 
 /// The effect of a publication or position on a channel, and the shards that must be told.
-pub struct Followed<'a> {
+pub struct Replicated<'a> {
     /// The new position, if the position has moved.
     pub moved: Option<Position>,
     /// Whether a position was assigned for the second time, so that the epoch must end.
@@ -42,25 +42,25 @@ impl Channels {
         channel: Resolved<'_>,
         epoch: Epoch,
         publication: &Arc<Publication>,
-    ) -> Option<Followed<'_>> {
+    ) -> Option<Replicated<'_>> {
         let Resolved { name, namespace } = channel;
         let keep = namespace.has_history();
-        let place = self.channels.find(name.as_str());
-        if publication.offset == 0 || !keep && place.is_none() {
-            let interested = self.interested(place?);
-            return Some(Followed { moved: None, repeated: false, interested });
+        let id = self.channels.find(name.as_str());
+        if publication.offset == 0 || !keep && id.is_none() {
+            let interested = self.interested(id?);
+            return Some(Replicated { moved: None, repeated: false, interested });
         }
         let repeats = self.repeats(name.as_str());
         let before = Position { epoch, offset: publication.offset - 1 };
-        let (place, moved) = self.settle(name, namespace, before);
-        self.channel(place).top = publication.offset;
+        let (id, moved) = self.settle(name, namespace, before);
+        self.channel(id).top = publication.offset;
         if keep {
-            self.keep(now, place, publication);
+            self.keep(now, id, publication);
         } else {
-            self.retire(now, place);
+            self.retire(now, id);
         }
         let repeated = !repeats && self.repeats(name.as_str());
-        Some(Followed { moved, repeated, interested: self.interested(place) })
+        Some(Replicated { moved, repeated, interested: self.interested(id) })
     }
 
     /// Adds a channel at the position `last`, which was just read, if it does not exist because
@@ -73,7 +73,7 @@ impl Channels {
     }
 
     /// Handles the reported position of a channel.
-    pub fn locate(&mut self, channel: Resolved<'_>, position: Position) -> Followed<'_> {
+    pub fn locate(&mut self, channel: Resolved<'_>, position: Position) -> Replicated<'_> {
         let Resolved { name, namespace } = channel;
         let repeats = self.repeats(name.as_str());
         // Publications read since the question are newer. Publications that should have been read
@@ -88,30 +88,30 @@ impl Channels {
             self.settle(name, namespace, position).1
         };
         let repeated = !repeats && self.repeats(name.as_str());
-        let place = self.channels.find(name.as_str());
-        let interested = place.map_or(&[][..], |place| self.interested(place));
-        Followed { moved, repeated, interested }
+        let id = self.channels.find(name.as_str());
+        let interested = id.map_or(&[][..], |id| self.interested(id));
+        Replicated { moved, repeated, interested }
     }
 
     /// Removes a channel if it is unused. It must not be called while a request waits for the
     /// position, which would have to be requested again.
     pub fn retire_named(&mut self, now: Moment, name: &ChannelName) {
-        if let Some(place) = self.channels.find(name.as_str()) {
-            self.retire(now, place);
+        if let Some(id) = self.channels.find(name.as_str()) {
+            self.retire(now, id);
             self.keep_within_bytes(now);
         }
     }
 
     /// Notes that a channel may have missed publications. Returns whether its position must be
-    /// requested: it has listeners, and was not adrift before. A channel without listeners is
+    /// requested: it has listeners, and was verified before. A channel without listeners is
     /// removed, because its position is requested when it is used again.
-    pub fn set_adrift_one(&mut self, name: &ChannelName) -> bool {
-        let Some(place) = self.channels.find(name.as_str()) else { return false };
-        let channel = self.channel(place);
+    pub fn set_unverified(&mut self, name: &ChannelName) -> bool {
+        let Some(id) = self.channels.find(name.as_str()) else { return false };
+        let channel = self.channel(id);
         let was_known = std::mem::replace(&mut channel.known, false);
         if channel.interested.is_empty() {
-            self.drop_adrift(place);
-            self.forget(place);
+            self.drop_kept(id);
+            self.forget(id);
             return false;
         }
         was_known
@@ -136,7 +136,7 @@ impl Channels {
     /// publications and has listeners.
     pub fn hear(&mut self, name: &ChannelName) -> bool {
         self.has_losses()
-            && self.channels.find(name.as_str()).is_some_and(|place| self.hear_at(place).is_some())
+            && self.channels.find(name.as_str()).is_some_and(|id| self.hear_at(id).is_some())
     }
 
     /// Tells the channels at up to `steps_max` places about losses. Returns those that may have
@@ -144,19 +144,19 @@ impl Channels {
     pub fn hear_some(&mut self, steps_max: usize) -> Vec<ChannelName> {
         let end = self.channels.reached();
         let places = self.losses.next_places(end, steps_max);
-        let adrift = places.filter_map(|place| self.hear_at(place)).collect();
+        let unverified = places.filter_map(|place| self.hear_at(HomeId::new(place))).collect();
         self.losses.end_walk(end);
-        adrift
+        unverified
     }
 
-    fn hear_at(&mut self, place: u32) -> Option<ChannelName> {
-        let channel = self.channels.at(place)?;
+    fn hear_at(&mut self, id: HomeId) -> Option<ChannelName> {
+        let channel = self.channels.at(id)?;
         let heard = std::mem::replace(&mut channel.heard, self.losses.last());
         if !self.losses.concern(channel.name.as_str(), heard) {
             return None;
         }
         let name = channel.name.clone();
-        self.set_adrift_one(&name).then_some(name)
+        self.set_unverified(&name).then_some(name)
     }
 
     /// Whether an offset of the channel's epoch was assigned for the second time.
@@ -164,7 +164,7 @@ impl Channels {
         self.find(name).is_some_and(|channel| channel.repeats)
     }
 
-    /// Moves a channel to `position`, which is known from then on. Returns its place, and the
+    /// Moves a channel to `position`, which is known from then on. Returns its id, and the
     /// position if it is a different one. In that case all kept publications are removed, because
     /// they do not lead there.
     fn settle(
@@ -172,18 +172,18 @@ impl Channels {
         name: &ChannelName,
         namespace: &Arc<Namespace>,
         position: Position,
-    ) -> (u32, Option<Position>) {
-        let Some(place) = self.channels.find(name.as_str()) else {
+    ) -> (HomeId, Option<Position>) {
+        let Some(id) = self.channels.find(name.as_str()) else {
             return (self.insert(Resolved { name, namespace }, position), None);
         };
         let life = self.next_life();
-        let channel = self.channel(place);
+        let channel = self.channel(id);
         channel.known = true;
         if channel.position() == position {
-            return (place, None);
+            return (id, None);
         }
-        self.drop_adrift(place);
-        let channel = self.channel(place);
+        self.drop_kept(id);
+        let channel = self.channel(id);
         channel.life = life;
         // Until the epoch ends, no client is told the position.
         channel.repeats =
@@ -192,14 +192,14 @@ impl Channels {
         if let Some(kept) = channel.kept.as_mut() {
             (kept.redis_may_have_older, kept.forgotten) = (namespace.durable_history, 0);
         }
-        self.settle_charge(place);
-        (place, Some(position))
+        self.settle_charge(id);
+        (id, Some(position))
     }
 
     /// Removes all kept publications of a channel.
-    fn drop_adrift(&mut self, place: u32) {
-        let (channel, totals) = self.channel_and_totals(place);
+    fn drop_kept(&mut self, id: HomeId) {
+        let (channel, totals) = self.channel_and_totals(id);
         let dropped = channel.kept.as_mut().map_or(0, |kept| kept.history.trim(0, totals));
-        self.count_eviction(Eviction::Adrift, dropped);
+        self.count_eviction(Eviction::Unverified, dropped);
     }
 }

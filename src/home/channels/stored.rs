@@ -1,12 +1,13 @@
 //! The order in which publications are removed if memory is full: oldest first, over all channels.
 
 use crate::collections::Queue;
+use crate::ids::HomeId;
 use crate::limits::{SIFT_SLACK, SIFTED_FOR_EACH};
 
-/// A stored publication: the place of its channel, the life of that place, and its offset.
+/// A stored publication: its channel, the life of that channel, and its offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stored {
-    pub(super) place: u32,
+    pub(super) channel: HomeId,
     pub(super) life: u32,
     pub(super) offset: u64,
 }
@@ -78,7 +79,7 @@ mod tests {
     #[test]
     fn the_order_stays_and_what_is_gone_does_not_pile_up() {
         let mut order = StoredOrder::default();
-        let stored = |offset| Stored { place: 0, life: 0, offset };
+        let stored = |offset| Stored { channel: HomeId::new(0), life: 0, offset };
         // One entry in a thousand is live, so the others must be removed.
         let lives = |one: Stored| one.offset.is_multiple_of(1000);
         for offset in 0..1_000_000 {

@@ -45,10 +45,10 @@ impl Fixture {
     }
 
     fn publish(&mut self) -> Option<Position> {
-        self.publish_bytes(2, false)
+        self.publish_bytes(2, HistoryUse::Keep)
     }
 
-    fn publish_bytes(&mut self, bytes: usize, skip_history: bool) -> Option<Position> {
+    fn publish_bytes(&mut self, bytes: usize, history: HistoryUse) -> Option<Position> {
         let publication = Publication {
             data: vec![b'1'; bytes].into(),
             offset: 0,
@@ -57,7 +57,7 @@ impl Fixture {
             accepted: self.now,
         };
         let channel = Resolved { name: &self.name, namespace: &self.namespace };
-        self.homes.publish(self.now, channel, publication, skip_history).position
+        self.homes.publish(self.now, channel, publication, history).position
     }
 
     /// Subscribes. Returns the position and the recovered offsets.
@@ -74,11 +74,11 @@ impl Fixture {
     /// Reports a loss that concerns all channels. Returns the names of those with listeners.
     fn lose_all(&mut self) -> Vec<String> {
         self.homes.lose(0, 1);
-        let mut adrift = Vec::new();
+        let mut unverified = Vec::new();
         while self.homes.has_losses() {
-            adrift.extend(self.homes.hear_some(10));
+            unverified.extend(self.homes.hear_some(10));
         }
-        adrift.iter().map(|name| name.as_str().to_owned()).collect()
+        unverified.iter().map(|name| name.as_str().to_owned()).collect()
     }
 
     fn recover(&mut self, epoch: Epoch, offset: u64) -> Option<Vec<u64>> {
@@ -168,7 +168,9 @@ fn recovery_ends_where_time_or_number_has_trimmed() {
 fn recovery_returns_no_more_bytes_than_fit_a_frame() {
     let mut fixture = Fixture::new(1000);
     let (Position { epoch, .. }, _) = fixture.subscribe(None);
-    (0..3).for_each(|_| assert!(fixture.publish_bytes(RECOVERY_BYTES_MAX / 3, false).is_some()));
+    (0..3).for_each(|_| {
+        assert!(fixture.publish_bytes(RECOVERY_BYTES_MAX / 3, HistoryUse::Keep).is_some())
+    });
     assert_eq!(
         fixture.recover(epoch, 0),
         None,
@@ -182,7 +184,7 @@ fn what_skips_the_history_has_no_place_in_it() {
     let mut fixture = Fixture::new(10);
     let (Position { epoch, .. }, _) = fixture.subscribe(None);
     assert_eq!(fixture.publish().map(|position| position.offset), Some(1));
-    assert_eq!(fixture.publish_bytes(2, true), None);
+    assert_eq!(fixture.publish_bytes(2, HistoryUse::Skip), None);
     assert_eq!(fixture.publish().map(|position| position.offset), Some(2));
     assert_eq!(fixture.recover(epoch, 0), Some(vec![1, 2]));
 }
@@ -227,7 +229,7 @@ fn a_history_without_room_drops_its_oldest_and_keeps_its_position() {
     let mut fixture = Fixture::with_bytes(100, bytes_max);
     let (Position { epoch, .. }, _) = fixture.subscribe(None);
     for offset in 1..=10 {
-        let position = fixture.publish_bytes(1000, false);
+        let position = fixture.publish_bytes(1000, HistoryUse::Keep);
         assert_eq!(position, Some(Position { epoch, offset }));
         assert!(fixture.homes.bytes() <= bytes_max);
     }
@@ -329,15 +331,15 @@ fn a_channel_that_is_used_again_is_kept_for_its_time_and_no_longer() {
 }
 
 #[test]
-fn a_channel_adrift_is_asked_for_once_and_again_only_after_it_was_known() {
+fn an_unverified_channel_is_asked_for_once_and_again_only_after_it_was_known() {
     let mut fixture = Fixture::new(10);
     let (top, _) = fixture.subscribe(None);
     let name = fixture.name.clone();
     assert_eq!(fixture.lose_all(), ["c"]);
     assert!(fixture.lose_all().is_empty(), "otherwise a queue would grow without limit");
-    assert!(!fixture.homes.set_adrift_one(&name));
+    assert!(!fixture.homes.set_unverified(&name));
     fixture.homes.locate(Resolved { name: &name, namespace: &fixture.namespace }, top);
-    assert!(fixture.homes.set_adrift_one(&name));
+    assert!(fixture.homes.set_unverified(&name));
 }
 
 #[test]

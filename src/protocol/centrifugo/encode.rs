@@ -121,12 +121,12 @@ fn reply_history(
 }
 
 fn reply_error(error: ClientError, out: &mut Vec<u8>) {
-    let row = error.row();
+    let details = error.details();
     out.extend_from_slice(br#","error":{"code":"#);
-    write_number(u64::from(row.code), out);
+    write_number(u64::from(details.code), out);
     out.extend_from_slice(br#","message":"#);
-    write_string(row.text, out);
-    if row.reconnect {
+    write_string(details.text, out);
+    if details.reconnect {
         out.extend_from_slice(br#","temporary":true"#);
     }
     out.push(b'}');

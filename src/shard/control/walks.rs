@@ -9,7 +9,7 @@ use crate::kernel::{ConnectionKey, Sockets};
 use crate::limits::WALK_STEPS_MAX;
 use crate::mesh::{Answer, ControlRequest, Target, Ticket};
 use crate::reason::CloseReason;
-use crate::shard::session::{Farewell, Join, Sessions};
+use crate::shard::session::{Farewell, ServerSubscribe, Sessions};
 
 /// A request in progress.
 pub(super) struct Walk {
@@ -67,7 +67,7 @@ impl Walk {
     fn end<S: Sockets>(self, sessions: &mut Sessions<S>) {
         let answer = match self.request {
             ControlRequest::Subscribe { .. } => {
-                return sessions.end_walk_of_joins(self.ticket, self.affected);
+                return sessions.end_walk_of_subscribes(self.ticket, self.affected);
             }
             ControlRequest::Channels { .. } => Answer::Channels(self.names.into_sorted_vec()),
             _ => Answer::Affected(self.affected),
@@ -117,7 +117,7 @@ impl Walk {
                     return false;
                 }
                 // Metrics count by reason, so a code of the application's own counts as `Custom`.
-                let known = CloseReason::ALL.iter().find(|known| known.row().code == *code);
+                let known = CloseReason::ALL.iter().find(|known| known.details().code == *code);
                 let reason = known.copied().unwrap_or(CloseReason::Custom);
                 sessions.close_with(key, reason, Farewell { code: *code, text });
                 true
@@ -126,8 +126,8 @@ impl Walk {
                 matches(target, connection) && sessions.unsubscribe_by_api(key, channel.as_ref())
             }
             ControlRequest::Subscribe { target, channel, recover } => {
-                let join = Join { ticket: self.ticket, channel, recover: *recover };
-                matches(target, connection) && sessions.join(key, &join)
+                let request = ServerSubscribe { ticket: self.ticket, channel, recover: *recover };
+                matches(target, connection) && sessions.server_subscribe(key, &request)
             }
             ControlRequest::Channels { .. } | ControlRequest::Drain { .. } => {
                 unreachable!("these requests do not visit connections")

@@ -62,12 +62,12 @@ pub struct Written {
     /// Key of the connection.
     pub key: ConnectionKey,
     /// The result for the connection.
-    pub outcome: Outcome,
+    pub outcome: WriteOutcome,
 }
 
 /// The result of a write for its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum WriteOutcome {
     /// The kernel will never take anything more for it.
     Gone,
     /// Its outbox has changed.
@@ -390,10 +390,10 @@ impl Delivery {
     }
 
     /// Updates one outbox with the result of the kernel.
-    fn wrote(&mut self, connection: &mut Connection, attempt: Attempt, now: Tick) -> Outcome {
+    fn wrote(&mut self, connection: &mut Connection, attempt: Attempt, now: Tick) -> WriteOutcome {
         let Attempt { key, frames, length, wrote } = attempt;
         let bytes = match wrote {
-            Wrote::Gone => return Outcome::Gone,
+            Wrote::Gone => return WriteOutcome::Gone,
             Wrote::Blocked => {
                 // Without bytes on their way to the peer, the kernel may never report room.
                 self.retries.note(key);
@@ -422,6 +422,6 @@ impl Delivery {
         {
             self.fanout.mark(key.slot);
         }
-        Outcome::Sent { blocks, left }
+        WriteOutcome::Sent { blocks, left }
     }
 }

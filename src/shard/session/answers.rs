@@ -3,8 +3,8 @@
 
 use super::clients::Clients;
 use super::homes::Homes;
-use super::joining::Pending;
 use super::missed::{self, Missed};
+use super::pending::Purpose;
 use super::replying::{self, Flow};
 use super::{closing, parking, resuming, server_subscribe, subscriptions, upgrading};
 use crate::channel::ChannelName;
@@ -23,17 +23,17 @@ pub fn on_subscribed<S: Sockets>(clients: &mut Clients<S>, homes: &mut Homes, an
     let key = ConnectionKey::of(answer.connection);
     let place = awaited(&clients.delivery, &answer.channel);
     clients.delivery.on_home_answered(place, &answer.channel, answer.top);
-    match homes.joining.take(answer.connection, &answer.channel) {
-        Some(Pending::Missed(last)) => {
+    match homes.pending.take(answer.connection, &answer.channel) {
+        Some(Purpose::Missed(last)) => {
             missed::on_missed(clients, homes, Missed { key, place, last }, answer.recovered);
         }
-        Some(Pending::Join(ticket)) => {
-            server_subscribe::on_joined(clients, key, place, &answer);
-            homes.joining.end(ticket, None, &mut clients.post);
+        Some(Purpose::ServerSubscribe(ticket)) => {
+            server_subscribe::on_subscribed(clients, key, place, &answer);
+            homes.pending.end(ticket, None, &mut clients.post);
         }
-        Some(Pending::Cancelled(ticket)) => {
+        Some(Purpose::Cancelled(ticket)) => {
             subscriptions::leave_if_unused(clients, place);
-            homes.joining.end(ticket, None, &mut clients.post);
+            homes.pending.end(ticket, None, &mut clients.post);
         }
         None => match take_waiting_subscribe(clients, homes, key, &answer.channel) {
             None => subscriptions::leave_if_unused(clients, place),
@@ -53,17 +53,17 @@ pub fn on_refused<S: Sockets>(
     let key = ConnectionKey::of(connection);
     let place = awaited(&clients.delivery, channel);
     clients.delivery.on_home_refused(place);
-    let joining = match homes.joining.take(connection, channel) {
-        Some(Pending::Missed(last)) => {
+    let requested = match homes.pending.take(connection, channel) {
+        Some(Purpose::Missed(last)) => {
             return missed::on_missed(clients, homes, Missed { key, place, last }, None);
         }
-        Some(Pending::Join(ticket)) => Some((ticket, Some(error))),
-        Some(Pending::Cancelled(ticket)) => Some((ticket, None)),
+        Some(Purpose::ServerSubscribe(ticket)) => Some((ticket, Some(error))),
+        Some(Purpose::Cancelled(ticket)) => Some((ticket, None)),
         None => None,
     };
-    if let Some((ticket, error)) = joining {
+    if let Some((ticket, error)) = requested {
         subscriptions::leave_if_unused(clients, place);
-        return homes.joining.end(ticket, error, &mut clients.post);
+        return homes.pending.end(ticket, error, &mut clients.post);
     }
     let waiting = take_waiting_subscribe(clients, homes, key, channel);
     subscriptions::leave_if_unused(clients, place);

@@ -104,7 +104,7 @@ fn begin_closing<S: Sockets>(
     count_close(&clients.counters, clients.slots.connection(key), reason);
     subscriptions::remove_all(clients, key.slot);
     if let Some(Farewell { code, text }) = farewell.filter(|_| connected) {
-        let text = if text.is_empty() { reason.row().text } else { text };
+        let text = if text.is_empty() { reason.details().text } else { text };
         reporting::disconnected(clients, key, Farewell { code, text });
     }
     let deadline = clients.linger_end(CLOSE_TIMEOUT);
@@ -265,5 +265,5 @@ fn cut(text: &str) -> &str {
 /// Whether the cause of a close is temporary, so that the client should retry its upgrade.
 fn passes(reason: CloseReason) -> bool {
     // A position that can't be continued is lost permanently.
-    reason.row().reconnect && reason != CloseReason::InsufficientState
+    reason.details().reconnect && reason != CloseReason::InsufficientState
 }

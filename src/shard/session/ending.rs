@@ -16,7 +16,7 @@ pub struct Farewell<'a> {
 impl Farewell<'static> {
     /// The code and text of a close reason.
     pub fn of(reason: CloseReason) -> Farewell<'static> {
-        Farewell { code: reason.row().code, text: reason.row().text }
+        Farewell { code: reason.details().code, text: reason.details().text }
     }
 
     /// The code and text for the end of a subscription.

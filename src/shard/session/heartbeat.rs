@@ -3,7 +3,7 @@
 
 use super::clients::Clients;
 use super::{closing, refusing};
-use crate::connection::{Attention, Connection, Deadlines, Due, Flags, Patience, State, Unread};
+use crate::connection::{Attention, Connection, Deadlines, Due, Flags, Patience, ReadPause, State};
 use crate::ids::{Slot, Tick};
 use crate::kernel::{ConnectionKey, Release, Sockets};
 use crate::limits::{CLOSE_DEAD_TIMEOUT, ROUND_TICKS_MAX, TICK_SLOTS, UPGRADE_TIMEOUT};
@@ -133,9 +133,9 @@ fn attend(connection: &mut Connection, tick: Tick, bytes_max: usize) -> Attentio
     let reads = connection.may_read(bytes_max) && !connection.flags.has(Flags::READABLE);
     if let Some(busy) = connection.busy.as_mut() {
         let taken_bytes = busy.outbox.taken_bytes();
-        let goes_on = |before: &Unread| taken_bytes >= before.taken_bytes + bytes_max;
+        let goes_on = |before: &ReadPause| taken_bytes >= before.taken_bytes + bytes_max;
         let before = busy.unread.filter(|before| !reads && !goes_on(before));
-        busy.unread = before.or((!reads).then_some(Unread { since: tick, taken_bytes }));
+        busy.unread = before.or((!reads).then_some(ReadPause { since: tick, taken_bytes }));
     }
     if reads { Attention::Reads } else { Attention::Waits }
 }

@@ -2,8 +2,8 @@
 
 use super::clients::Clients;
 use super::creating::Creating;
-use super::joining::Joining;
 use super::notices::Notices;
+use super::pending::PendingSubscriptions;
 use crate::channel::ChannelName;
 use crate::ids::Since;
 use crate::kernel::{ConnectionKey, Sockets};
@@ -29,7 +29,7 @@ pub struct Homes {
     /// The limit on channels that clients create.
     pub creating: Creating,
     /// Pending subscriptions that no client requested.
-    pub joining: Joining,
+    pub pending: PendingSubscriptions,
     /// Subscribers that have missed publications, for which homes may still be asked.
     pub notices: Notices,
 }
@@ -37,7 +37,7 @@ pub struct Homes {
 impl Homes {
     /// Creates the state without any requests.
     pub fn new(map: HomeMap, creating: Creating) -> Homes {
-        Homes { map, creating, joining: Joining::default(), notices: Notices::new() }
+        Homes { map, creating, pending: PendingSubscriptions::default(), notices: Notices::new() }
     }
 
     /// Asks the home of a channel for a subscription that begins with `start`.

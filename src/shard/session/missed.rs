@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::clients::Clients;
 use super::homes::{Homes, Start};
-use super::joining::Pending;
 use super::notices::{DueNotice, GapNotice};
+use super::pending::Purpose;
 use super::{pushing, subscriptions};
 use crate::channel::{ChannelName, Publication};
 use crate::connection::DeliveryMode;
@@ -54,7 +54,7 @@ pub fn ask_for_missed<S: Sockets>(
     last: Position,
 ) {
     let id = clients.connection_id(key);
-    if homes.joining.find(id, channel.as_str()).is_some() {
+    if homes.pending.find(id, channel.as_str()).is_some() {
         return;
     }
     if is_crowded(clients, key) {
@@ -62,7 +62,7 @@ pub fn ask_for_missed<S: Sockets>(
         // A missed range can be large, and must not make a slow client exceed its limit.
         return homes.notices.put_off(DueNotice { key, channel, notice });
     }
-    homes.joining.insert(id, &channel, Pending::Missed(last));
+    homes.pending.insert(id, &channel, Purpose::Missed(last));
     let since = Since { epoch: SinceEpoch::Exactly(last.epoch), offset: last.offset };
     homes.request_subscription(clients, key, &channel, Start::After(since));
 }

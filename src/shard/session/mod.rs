@@ -10,7 +10,7 @@ mod clock;
 mod ending;
 mod events;
 mod inbound;
-mod joining;
+mod pending;
 mod notices;
 mod clients;
 mod creating;
@@ -45,7 +45,7 @@ mod sending;
 pub use audit::OutboxCost;
 pub use ending::Farewell;
 pub use frames::{Panicked, guarded, is_parsing};
-pub use server_subscribe::Join;
+pub use server_subscribe::ServerSubscribe;
 
 use std::time::Duration;
 
@@ -302,15 +302,16 @@ impl<S: Sockets> Sessions<S> {
         closing::close_with(&mut self.clients, key, reason, farewell);
     }
 
-    /// Asks for a subscription of one connection. Returns true if the connection is affected.
-    pub fn join(&mut self, key: ConnectionKey, join: &Join<'_>) -> bool {
-        server_subscribe::join(&mut self.clients, &mut self.homes, key, join)
+    /// Requests a server-side subscription of one connection. Returns true if the connection is
+    /// affected.
+    pub fn server_subscribe(&mut self, key: ConnectionKey, request: &ServerSubscribe<'_>) -> bool {
+        server_subscribe::request(&mut self.clients, &mut self.homes, key, request)
     }
 
     /// Records that the request `ticket` has visited all connections, and that `affected` of them
     /// are affected.
-    pub fn end_walk_of_joins(&mut self, ticket: Ticket, affected: usize) {
-        self.homes.joining.end_walk(ticket, affected, &mut self.clients.post);
+    pub fn end_walk_of_subscribes(&mut self, ticket: Ticket, affected: usize) {
+        self.homes.pending.end_walk(ticket, affected, &mut self.clients.post);
     }
 
     /// Ends a connection's subscription to `channel`, or all of its subscriptions. Returns true if

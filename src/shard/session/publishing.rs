@@ -6,7 +6,7 @@ use super::clients::Clients;
 use super::homes::Homes;
 use super::replying::{self, Flow};
 use super::{reporting, subscriptions};
-use crate::channel::{ChannelName, Publication, Publisher, check_payload};
+use crate::channel::{ChannelName, HistoryUse, Publication, Publisher, check_payload};
 use crate::connection::{Charge, PendingRequest};
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::limits::PUBLISHING_MAX;
@@ -68,7 +68,7 @@ pub fn on_publish<S: Sockets>(
         accepted: clients.clock.now(),
     };
     let bytes = publication.recovery_bytes(namespace.data);
-    if let Err(error) = namespace.check_recoverable(bytes, false) {
+    if let Err(error) = namespace.check_recoverable(bytes, HistoryUse::Keep) {
         return replying::fail(clients, key, id, error);
     }
     clients.counters.publications_client.add(1);
@@ -84,7 +84,7 @@ pub fn on_publish<S: Sockets>(
     let publish = Publish {
         channel,
         publication,
-        skip_history: false,
+        history: HistoryUse::Keep,
         idempotency_key: None,
         asker: Asker::Connection { connection, request: id, pipelined: clients.options.has_bus() },
     };

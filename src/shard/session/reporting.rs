@@ -40,7 +40,8 @@ pub fn closed<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, reason: 
     {
         let (client, address) = (clients.client_id(key), clients.address(key));
         let address = address.map(tracing::field::display);
-        tracing::debug!(%client, address, reason = reason.row().label, "a connection has closed");
+        let reason = reason.details().label;
+        tracing::debug!(%client, address, reason, "a connection has closed");
     }
 }
 

@@ -9,7 +9,7 @@ use crate::ids::Slot;
 use crate::kernel::{ConnectionKey, Release, Sockets};
 use crate::limits::PIECE_JOIN_BYTES_MAX;
 use crate::reason::CloseReason;
-use crate::shard::delivery::{Halt, Halted, Outcome, Written};
+use crate::shard::delivery::{Halt, Halted, WriteOutcome, Written};
 
 /// Sends one chunk of the sweep.
 pub fn sweep_chunk<S: Sockets>(clients: &mut Clients<S>, homes: &mut Homes) {
@@ -31,7 +31,7 @@ pub fn sweep_chunk<S: Sockets>(clients: &mut Clients<S>, homes: &mut Homes) {
 
 fn on_written<S: Sockets>(clients: &mut Clients<S>, written: &Written) {
     let key = written.key;
-    let Outcome::Sent { blocks, left } = written.outcome else {
+    let WriteOutcome::Sent { blocks, left } = written.outcome else {
         return closing::on_deaf(clients, key);
     };
     let connection = clients.slots.connection(key);

@@ -1,9 +1,9 @@
-//! Subscriptions that the application makes for its clients, and their ends. The client has not
-//! requested them, so it is told by pushes.
+//! Server-side subscriptions, which the application makes for its clients, and their ends. The
+//! client has not requested them, so it is told by pushes.
 
 use super::clients::Clients;
 use super::homes::{Homes, Start};
-use super::joining::Pending;
+use super::pending::Purpose;
 use super::{closing, pushing, subscriptions};
 use crate::auth::Wish;
 use crate::channel::ChannelName;
@@ -15,10 +15,10 @@ use crate::protocol::{self, Codec, Push};
 use crate::reason::{ClientError, UnsubscribeReason};
 use crate::shard::delivery::Pace;
 
-/// A subscription that the application makes.
+/// A request of the application for a server-side subscription.
 #[derive(Clone, Copy)]
-pub struct Join<'a> {
-    /// The request that asks for it.
+pub struct ServerSubscribe<'a> {
+    /// The ticket of control for the answer.
     pub ticket: Ticket,
     /// Name of its channel.
     pub channel: &'a ChannelName,
@@ -26,14 +26,15 @@ pub struct Join<'a> {
     pub recover: Option<Since>,
 }
 
-/// Asks for a subscription of one connection. Returns true if the connection is affected.
-pub fn join<S: Sockets>(
+/// Requests a server-side subscription of one connection. Returns true if the connection is
+/// affected.
+pub fn request<S: Sockets>(
     clients: &mut Clients<S>,
     homes: &mut Homes,
     key: ConnectionKey,
-    join: &Join<'_>,
+    request: &ServerSubscribe<'_>,
 ) -> bool {
-    let name = join.channel;
+    let name = request.channel;
     let id = clients.connection_id(key);
     let subscribed = subscriptions::is_subscribed(clients, key, name.as_str());
     let connection = clients.slots.connection(key);
@@ -42,31 +43,31 @@ pub fn join<S: Sockets>(
     }
     let waiting = connection.busy.as_ref().and_then(|busy| busy.waiting.as_deref());
     let asked = matches!(waiting, Some(PendingRequest::Subscribe(own)) if own.channel == *name);
-    let error = match homes.joining.find(id, name.as_str()) {
+    let error = match homes.pending.find(id, name.as_str()) {
         _ if subscribed || asked => return true,
         // The next answer of the home belongs to the cancelled request, not to this one.
-        Some(Pending::Cancelled(_)) => ClientError::TooManyRequests,
-        Some(Pending::Join(_) | Pending::Missed(_)) => return true,
+        Some(Purpose::Cancelled(_)) => ClientError::TooManyRequests,
+        Some(Purpose::ServerSubscribe(_) | Purpose::Missed(_)) => return true,
         None if connection.subscriptions_count() < clients.options.client().channels_max => {
-            return begin_join(clients, homes, key, join);
+            return begin_request(clients, homes, key, request);
         }
         None => ClientError::LimitExceeded,
     };
-    homes.joining.fail(join.ticket, error);
+    homes.pending.fail(request.ticket, error);
     true
 }
 
-fn begin_join<S: Sockets>(
+fn begin_request<S: Sockets>(
     clients: &mut Clients<S>,
     homes: &mut Homes,
     key: ConnectionKey,
-    join: &Join<'_>,
+    request: &ServerSubscribe<'_>,
 ) -> bool {
-    let name = join.channel;
+    let name = request.channel;
     // The request may come from another node, which has other namespaces.
     let Ok(namespace) = clients.options.namespaces().resolve(name.as_str()) else { return false };
-    let recover = join.recover.filter(|_| namespace.has_history());
-    homes.joining.join(clients.connection_id(key), name, join.ticket);
+    let recover = request.recover.filter(|_| namespace.has_history());
+    homes.pending.insert_requested(clients.connection_id(key), name, request.ticket);
     homes.request_subscription(clients, key, name, recover.map_or(Start::Live, Start::After));
     true
 }
@@ -79,7 +80,7 @@ pub fn unsubscribe_by_api<S: Sockets>(
     key: ConnectionKey,
     channel: Option<&ChannelName>,
 ) -> bool {
-    let mut affected = homes.joining.cancel(clients.connection_id(key), channel);
+    let mut affected = homes.pending.cancel(clients.connection_id(key), channel);
     let place = match channel {
         None => None,
         Some(name) => match clients.delivery.find(name.as_str()) {
@@ -107,7 +108,7 @@ pub fn unsubscribe_by_api<S: Sockets>(
 }
 
 /// Handles the home's answer to a subscription of the application. The subscription begins here.
-pub fn on_joined<S: Sockets>(
+pub fn on_subscribed<S: Sockets>(
     clients: &mut Clients<S>,
     key: ConnectionKey,
     place: LocalId,

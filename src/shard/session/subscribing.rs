@@ -2,7 +2,7 @@
 
 use super::clients::Clients;
 use super::homes::{Homes, Start};
-use super::joining::Pending;
+use super::pending::Purpose;
 use super::replying::{self, Flow};
 use super::subscriptions;
 use crate::auth::Wish;
@@ -24,8 +24,8 @@ pub fn on_subscribe<S: Sockets>(
     let id_of_connection = clients.connection_id(key);
     let connection = clients.slots.connection(key);
     let (count, permissions) = (connection.subscriptions_count(), connection.permissions);
-    let pending = homes.joining.find(id_of_connection, channel);
-    let error = if matches!(pending, Some(Pending::Cancelled(_))) {
+    let pending = homes.pending.find(id_of_connection, channel);
+    let error = if matches!(pending, Some(Purpose::Cancelled(_))) {
         Some(ClientError::Internal) // The next answer belongs to the cancelled request.
     } else if pending.is_some() || subscriptions::is_subscribed(clients, key, channel) {
         Some(ClientError::AlreadySubscribed)

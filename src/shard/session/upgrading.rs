@@ -12,7 +12,7 @@ use super::homes::{Homes, Start};
 use super::replying::Flow;
 use super::{closing, heartbeat, reporting, subscriptions};
 use crate::auth::{Permissions, Role, Wish};
-use crate::channel::ChannelName;
+use crate::channel::{ChannelName, Unfit};
 use crate::connection::{Flags, Plain, Recovery, State, WaitingSubscribe};
 use crate::handshake::{Acceptance, PlainRequest};
 use crate::kernel::{ConnectionKey, Sockets};
@@ -20,9 +20,6 @@ use crate::limits::UPGRADE_TIMEOUT;
 use crate::mesh::Subscribed;
 use crate::protocol::Reply;
 use crate::reason::{ClientError, CloseReason};
-
-/// The reason why a request can't be served, and the name that causes it.
-type Refusal = (ClientError, String);
 
 /// Requests the channels of a URL. `acceptance` is the response when all are subscribed.
 pub fn begin<S: Sockets>(
@@ -44,13 +41,12 @@ pub fn begin<S: Sockets>(
     }
     let acceptance = Some(acceptance);
     connection.busy().plain = Some(Box::new(Plain { acceptance, ..Plain::default() }));
-    let checked =
-        request.map_err(|text| (ClientError::BadRequest, text.to_owned())).and_then(|request| {
-            check_plain(clients, homes, key, permissions, &request).map(|()| request)
-        });
+    let checked = request.map_err(Unfit::bad_request).and_then(|request| {
+        check_plain(clients, homes, key, permissions, &request).map(|()| request)
+    });
     match checked {
         Ok(request) => ask_for_channels(clients, homes, key, request),
-        Err((error, detail)) => {
+        Err(Unfit { error, detail }) => {
             refuse(clients, key, error, &detail);
             Flow::Stop
         }
@@ -64,24 +60,25 @@ fn check_plain<S: Sockets>(
     key: ConnectionKey,
     permissions: Permissions,
     request: &PlainRequest,
-) -> Result<(), Refusal> {
+) -> Result<(), Unfit> {
     if !permissions.may_connect() {
-        return Err((ClientError::PermissionDenied, "no anonymous clients".to_owned()));
+        let detail = "no anonymous clients".to_owned();
+        return Err(Unfit { error: ClientError::PermissionDenied, detail });
     }
     let (count, most) = (request.channels.len(), clients.options.client().channels_max);
     if count > most {
         let detail = format!("{count} channels, but client.channels_max = {most}");
-        return Err((ClientError::LimitExceeded, detail));
+        return Err(Unfit { error: ClientError::LimitExceeded, detail });
     }
     for ((channel, _), ahead) in request.channels.iter().zip(0..) {
         // Nothing is charged before all channels are checked, so each check counts those before it.
         let checked = subscriptions::check(clients.options.namespaces(), permissions, channel);
         let checked =
             checked.and_then(|()| homes.creating.check_name(clients, key, channel, ahead));
-        checked.map_err(|error| (error, channel.clone()))?;
+        checked.map_err(|error| Unfit { error, detail: channel.clone() })?;
     }
     let Some(publish) = &request.publish else { return Ok(()) };
-    let refused = |error| (error, format!("publish={publish}"));
+    let refused = |error| Unfit { error, detail: format!("publish={publish}") };
     let namespace = clients.options.namespaces().resolve(publish).map_err(refused)?;
     let subscribed = request.channels.iter().any(|(channel, _)| channel == publish);
     let role = if subscribed { Role::Subscriber } else { Role::Client };
@@ -183,19 +180,19 @@ pub fn refuse<S: Sockets>(
     error: ClientError,
     detail: &str,
 ) {
-    let row = error.row();
-    if row.reconnect {
+    let details = error.details();
+    if details.reconnect {
         // Escaped, because a name may contain anything that a namespace allows.
-        let text = format!("{}; channel {detail:?}", row.text);
+        let text = format!("{}; channel {detail:?}", details.text);
         return closing::refuse_upgrade(clients, key, &text);
     }
     let connection = clients.slots.connection(key);
     let encoded = connection.wire.encode_reply(0, &Reply::Error(error), &mut Vec::new());
     let reason = encoded.err().unwrap_or(CloseReason::BadRequest);
     let text = match detail {
-        "" => row.text.to_owned(),
-        detail => format!("{}: {detail}", row.text),
+        "" => details.text.to_owned(),
+        detail => format!("{}: {detail}", details.text),
     };
-    let farewell = Farewell { code: reason.row().code, text: &text };
+    let farewell = Farewell { code: reason.details().code, text: &text };
     closing::close_with(clients, key, reason, farewell);
 }

@@ -52,7 +52,7 @@ fn what_is_dropped_for_want_of_bytes_is_counted() {
     let mut fixture = Fixture::with_bytes(10, 3_000);
     for number in 0..100 {
         fixture.call(&format!("c{number}"));
-        assert!(fixture.publish_bytes(500, false).is_some());
+        assert!(fixture.publish_bytes(500, HistoryUse::Keep).is_some());
         assert_eq!(fixture.homes.audit(), 0);
     }
     let left = fixture.homes.totals.publications as u64;
@@ -61,7 +61,7 @@ fn what_is_dropped_for_want_of_bytes_is_counted() {
     assert_eq!(evictions[Eviction::Bytes as usize], 100 - left);
     assert_eq!(evictions[Eviction::Position as usize], 100 - left - idle);
     fixture.lose_all();
-    assert_eq!(fixture.homes.evictions()[Eviction::Adrift as usize], left);
+    assert_eq!(fixture.homes.evictions()[Eviction::Unverified as usize], left);
 }
 
 /// The publications of 300,000 channels expire. They are removed in bounded steps, one in each

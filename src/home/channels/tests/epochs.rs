@@ -103,7 +103,8 @@ fn come_and_go() {
         fixture.call(&format!("c{channel}"));
         match act {
             0..4 => {
-                let position = fixture.publish_bytes(100, false).expect("it has a history");
+                let position =
+                    fixture.publish_bytes(100, HistoryUse::Keep).expect("it has a history");
                 let name = fixture.name.as_str().to_owned();
                 let offsets = published.entry((name, position.epoch.value())).or_default();
                 assert_eq!(position.offset, offsets.len() as u64 + 1, "a position was used twice");

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::channels::{Channels, Followed, Resolved};
+use super::channels::{Channels, Replicated, Resolved};
 use crate::channel::{ChannelName, Publication};
 use crate::ids::{Epoch, Moment};
 use crate::mesh::{Post, ToBus, ToShard};
@@ -16,8 +16,8 @@ pub(super) struct Read {
     pub(super) publications: Vec<Arc<Publication>>,
 }
 
-/// Keeps publications and passes them on.
-pub(super) fn follow(
+/// Keeps publications in the order of the bus, and passes them on.
+pub(super) fn replicate(
     channels: &mut Channels,
     now: Moment,
     channel: Resolved<'_>,
@@ -25,10 +25,10 @@ pub(super) fn follow(
     post: &mut Post,
 ) {
     for publication in tampered(read.publications) {
-        let followed = channels.read(now, channel, read.epoch, &publication);
-        let Some(followed) = followed else { continue };
-        tell_followed(channel.name, &followed, post);
-        for &shard in followed.interested {
+        let replicated = channels.read(now, channel, read.epoch, &publication);
+        let Some(replicated) = replicated else { continue };
+        tell_replicated(channel.name, &replicated, post);
+        for &shard in replicated.interested {
             post.publication(shard, channel.name, &publication);
         }
     }
@@ -36,12 +36,12 @@ pub(super) fn follow(
 
 /// Tells subscribers that the position of their channel has moved, and the bus if a position was
 /// assigned twice.
-pub(super) fn tell_followed(channel: &ChannelName, followed: &Followed<'_>, post: &mut Post) {
-    if followed.repeated {
+pub(super) fn tell_replicated(channel: &ChannelName, replicated: &Replicated<'_>, post: &mut Post) {
+    if replicated.repeated {
         post.to_bridge(ToBus::Repeated { channel: channel.clone() });
     }
-    if let Some(top) = followed.moved {
-        for &shard in followed.interested {
+    if let Some(top) = replicated.moved {
+        for &shard in replicated.interested {
             post.to_shard(shard, ToShard::Moved { channel: channel.clone(), top });
         }
     }

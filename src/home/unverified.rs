@@ -1,5 +1,6 @@
-//! Channels that may have missed publications of the bus, and have subscribers. Their positions are
-//! requested in turn. Those without subscribers are forgotten instead.
+//! Channels with an unverified position: they may have missed publications of the bus, and have
+//! subscribers. Their positions are requested in turn. Channels without subscribers are forgotten
+//! instead.
 
 use std::collections::VecDeque;
 
@@ -9,11 +10,11 @@ use crate::limits::WALK_STEPS_MAX;
 
 /// The channels whose positions are still to be requested, in order.
 #[derive(Default)]
-pub(super) struct Adrift {
+pub(super) struct Unverified {
     queue: VecDeque<ChannelName>,
 }
 
-impl Adrift {
+impl Unverified {
     /// Handles a report that channels of a stream may have missed publications.
     pub(super) fn on_loss(&mut self, channels: &mut Channels, stream: usize, streams: usize) {
         // The number of losses is bounded, because a channel tells them apart by a byte.
@@ -24,8 +25,8 @@ impl Adrift {
     }
 
     /// Handles a report that publications of one channel were dropped on the way to this shard.
-    pub(super) fn on_channel_loss(&mut self, channels: &mut Channels, channel: &ChannelName) {
-        if channels.set_adrift_one(channel) {
+    pub(super) fn on_lost(&mut self, channels: &mut Channels, channel: &ChannelName) {
+        if channels.set_unverified(channel) {
             self.add(channel.clone());
         }
     }

@@ -1,5 +1,5 @@
-//! Pending subscriptions that no client requested. The application makes some of them, and the
-//! control thread waits for the result. Others have missed publications.
+//! Pending subscriptions that no client requested. Some are server-side subscriptions, which the
+//! application makes, and control waits for the result. Others have missed publications.
 
 use std::collections::HashMap;
 
@@ -10,26 +10,26 @@ use crate::reason::ClientError;
 
 /// Pending subscriptions that no client requested.
 #[derive(Default)]
-pub struct Joining {
+pub struct PendingSubscriptions {
     /// The pending subscriptions of each connection, at most one for each channel.
-    pending: HashMap<ConnectionId, Vec<(ChannelName, Pending)>>,
-    requests: HashMap<Ticket, Joined>,
+    pending: HashMap<ConnectionId, Vec<(ChannelName, Purpose)>>,
+    requests: HashMap<Ticket, Progress>,
 }
 
 /// The purpose of an answer from a home.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pending {
-    /// A request of the application.
-    Join(Ticket),
+pub enum Purpose {
+    /// A server-side subscription that the application requested.
+    ServerSubscribe(Ticket),
     /// A request of the application that it has cancelled before the subscription began.
     Cancelled(Ticket),
     /// The publications after this position, which a subscription has missed.
     Missed(Position),
 }
 
-/// The progress of a request.
+/// The progress of a request of the application.
 #[derive(Default)]
-struct Joined {
+struct Progress {
     waiting: usize,
     /// Why one of the subscriptions failed.
     error: Option<ClientError>,
@@ -37,16 +37,16 @@ struct Joined {
     affected: Option<usize>,
 }
 
-impl Joining {
+impl PendingSubscriptions {
     /// The pending subscription of a connection to `channel`.
-    pub fn find(&self, connection: ConnectionId, channel: &str) -> Option<Pending> {
+    pub fn find(&self, connection: ConnectionId, channel: &str) -> Option<Purpose> {
         let pending = self.pending.get(&connection)?;
         pending.iter().find(|(name, _)| name.as_str() == channel).map(|(_, pending)| *pending)
     }
 
     /// Records that a connection waits for the home of a channel. The connection must not have a
     /// pending subscription to that channel.
-    pub fn insert(&mut self, connection: ConnectionId, channel: &ChannelName, pending: Pending) {
+    pub fn insert(&mut self, connection: ConnectionId, channel: &ChannelName, pending: Purpose) {
         assert!(
             self.find(connection, channel.as_str()).is_none(),
             "a connection has one pending subscription to a channel at most"
@@ -55,7 +55,7 @@ impl Joining {
     }
 
     /// Takes the purpose of a home's answer. `None` if a client asked for it.
-    pub fn take(&mut self, connection: ConnectionId, channel: &ChannelName) -> Option<Pending> {
+    pub fn take(&mut self, connection: ConnectionId, channel: &ChannelName) -> Option<Purpose> {
         let pending = self.pending.get_mut(&connection)?;
         let at = pending.iter().position(|(name, _)| name == channel)?;
         let (_, taken) = pending.swap_remove(at);
@@ -70,20 +70,25 @@ impl Joining {
     pub fn cancel(&mut self, connection: ConnectionId, channel: Option<&ChannelName>) -> bool {
         let mut cancelled = false;
         for (name, pending) in self.pending.get_mut(&connection).into_iter().flatten() {
-            if let Pending::Join(ticket) = *pending
+            if let Purpose::ServerSubscribe(ticket) = *pending
                 && channel.is_none_or(|channel| channel == name)
             {
                 // The entry stays, because the answer will still arrive and must not count for a
                 // later request.
-                (*pending, cancelled) = (Pending::Cancelled(ticket), true);
+                (*pending, cancelled) = (Purpose::Cancelled(ticket), true);
             }
         }
         cancelled
     }
 
     /// Records that a connection waits for a subscription of the request `ticket`.
-    pub fn join(&mut self, connection: ConnectionId, channel: &ChannelName, ticket: Ticket) {
-        self.insert(connection, channel, Pending::Join(ticket));
+    pub fn insert_requested(
+        &mut self,
+        connection: ConnectionId,
+        channel: &ChannelName,
+        ticket: Ticket,
+    ) {
+        self.insert(connection, channel, Purpose::ServerSubscribe(ticket));
         self.requests.entry(ticket).or_default().waiting += 1;
     }
 
@@ -101,19 +106,19 @@ impl Joining {
 
     /// Records that a subscription of the request `ticket` has begun, or will not begin.
     pub fn end(&mut self, ticket: Ticket, error: Option<ClientError>, post: &mut Post) {
-        let Some(joined) = self.requests.get_mut(&ticket).filter(|joined| joined.waiting > 0)
+        let Some(progress) = self.requests.get_mut(&ticket).filter(|progress| progress.waiting > 0)
         else {
             unreachable!("a request is kept until all of its subscriptions have ended")
         };
-        joined.waiting -= 1;
-        joined.error = joined.error.or(error);
+        progress.waiting -= 1;
+        progress.error = progress.error.or(error);
         self.answer(ticket, post);
     }
 
     /// Answers a request when nothing of it is pending.
     fn answer(&mut self, ticket: Ticket, post: &mut Post) {
-        let joined = self.requests.get(&ticket);
-        if let Some(Joined { waiting: 0, error, affected: Some(affected) }) = joined {
+        let progress = self.requests.get(&ticket);
+        if let Some(Progress { waiting: 0, error, affected: Some(affected) }) = progress {
             let answer = error.map_or(Answer::Affected(*affected), Answer::Error);
             self.requests.remove(&ticket);
             post.answer(ticket, answer);
