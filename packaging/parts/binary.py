@@ -3,9 +3,11 @@
 import functools
 import os
 import pathlib
+import platform
 import shutil
 import subprocess
 
+from . import emulator
 from .elf import Elf
 from .notices import notices
 from .project import (
@@ -34,6 +36,7 @@ def directory_of(order):
 def build(target):
     """Builds the program with zig as linker, which has the symbols of every version of glibc."""
     need_std(target)
+    objcopy(target)
     tools = zig_tools()
     home = os.environ.get("CARGO_HOME", str(pathlib.Path.home() / ".cargo"))
     environment = {
@@ -81,13 +84,23 @@ def split(target, built, directory):
     if not elf.is_for(target):
         raise Missing(f"{built} is for {elf.machine}, and not for {target.name}")
     stripped, debug = directory / "corecast", directory / "corecast.debug"
-    objcopy = shutil.which(f"{target.gnu}objcopy") or "objcopy"
-    run(objcopy, "--only-keep-debug", "--compress-debug-sections", built, debug)
+    tool = objcopy(target)
+    run(tool, "--only-keep-debug", "--compress-debug-sections", built, debug)
     # The link lets gdb, perf and the backtraces of panics find the symbols beside the program.
-    run(objcopy, "--strip-all", f"--add-gnu-debuglink={debug}", built, stripped)
+    run(tool, "--strip-all", f"--add-gnu-debuglink={debug}", built, stripped)
     stripped.chmod(0o755)
     debug.chmod(0o644)
     return stripped
+
+
+def objcopy(target):
+    """Returns GNU's objcopy for the target. That of this host knows its own processor only."""
+    names = [f"{target.gnu}objcopy"] + ["objcopy"] * (target.name == platform.machine())
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        raise Missing(f"there is no objcopy for {target.name}: apt-get install "
+                      f"binutils-{target.gnu[:-1].replace('_', '-')}")
+    return found
 
 
 def generated(order):
@@ -96,25 +109,29 @@ def generated(order):
     They are the same for all processors, so a program of this host may write those of another.
     """
     own = directory_of(order)
-    writers = (path / "corecast" for path in (own, *(own.parent / name for name in TARGETS)))
-    writer = next(filter(runs, writers), None)
+    writer = next(filter(None, map(functools.partial(command, own.parent),
+                                   (order.target, *TARGETS.values()))), None)
     if writer is None:
-        raise Missing("no program runs here that writes completions and manual pages: build that "
-                      "of this host first, or install qemu-user-static")
-    files = {f"completions/{name}": run(writer, "generate", "completions", shell).encode()
+        # This names what is missing.
+        emulator.command(order.target)
+        raise Missing(f"{own / 'corecast'} does not run, so nothing writes its manual pages")
+    files = {f"completions/{name}": run(*writer, "generate", "completions", shell).encode()
              for shell, name in SHELLS.items()}
     pages = own / "man"
     shutil.rmtree(pages, ignore_errors=True)
     pages.mkdir()
-    run(writer, "generate", "man", pages)
+    run(*writer, "generate", "man", pages)
     return files | {f"man/{page.name}": page.read_bytes() for page in pages.iterdir()}
 
 
-def runs(path):
+def command(directory, target):
+    """Returns the words that run the program for `target` here, or None."""
     try:
-        return subprocess.run([path, "--version"], capture_output=True).returncode == 0
-    except OSError:
-        return False
+        words = [*emulator.command(target), directory / target.name / "corecast"]
+        works = subprocess.run([*words, "--version"], capture_output=True).returncode == 0
+        return words if works else None
+    except (Missing, OSError):
+        return None
 
 
 def pack(order):

@@ -40,6 +40,7 @@ pub fn read_without_probes(private_tables: bool) -> Readings {
         seccomp: field(&status, "Seccomp:").map(|mode| mode != "0"),
         privileged: has_capability(&status, CAP_SYS_ADMIN) && is_first_user_namespace(),
         files_open: text("/proc/sys/fs/file-nr").and_then(|line| first_number(&line)),
+        page_bytes: sys::page_bytes(),
         memory_available: kibibytes(&meminfo, "MemAvailable:"),
         cgroup_left: cgroup_left(),
         commit_left: counts_promises.then(|| commit_left(&meminfo)).flatten(),

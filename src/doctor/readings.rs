@@ -67,6 +67,8 @@ pub struct Readings {
     pub privileged: bool,
     /// Number of open files on this machine.
     pub files_open: Option<u64>,
+    /// Bytes of a page, in which the kernel counts TCP's memory.
+    pub page_bytes: u64,
     /// Bytes that are available without swapping.
     pub memory_available: Option<u64>,
     /// Bytes that the control groups of this process leave free. `None` if there is no limit.

@@ -34,7 +34,12 @@ pub fn refuse_huge_pages() {
 pub fn resident_bytes() -> u64 {
     let Ok(text) = std::fs::read_to_string("/proc/self/statm") else { return 0 };
     let pages: Option<u64> = text.split(' ').nth(1).and_then(|pages| pages.parse().ok());
+    pages.unwrap_or(0) * page_bytes()
+}
+
+/// Returns the bytes of a page: 4096 on x86-64; on arm64 it depends on the kernel, up to 65,536.
+pub fn page_bytes() -> u64 {
     // SAFETY: sysconf takes no pointers.
-    let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    pages.unwrap_or(0) * u64::try_from(page_bytes).unwrap_or(4096)
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    u64::try_from(bytes).unwrap_or(4096)
 }

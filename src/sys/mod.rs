@@ -15,7 +15,7 @@ mod unix;
 pub use calls::{EventFd, SysError, TimerFd, always_readable, now, random_bytes, unix_millis};
 pub use driver::Driver;
 pub use epoll::Epoll;
-pub use memory::{refuse_huge_pages, resident_bytes, return_freed_memory};
+pub use memory::{page_bytes, refuse_huge_pages, resident_bytes, return_freed_memory};
 pub use ring::{Ring, once_there_is_memory};
 pub use sockets::{
     Accepted, Claim, Listener, ListenerOptions, SpareDescriptor, is_reset, peek, peer, refuse,

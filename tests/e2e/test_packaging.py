@@ -21,6 +21,11 @@ from harness.ports import free_port
 from harness.server import BINARY, ROOT, eventually
 
 PACKAGING = ROOT / "packaging"
+sys.path.append(str(PACKAGING))
+from parts import deb, wheel  # noqa: E402
+from parts.elf import Elf  # noqa: E402
+from parts.project import TARGETS  # noqa: E402
+
 UNIT = PACKAGING / "systemd" / "corecast.service"
 SECCOMP = json.loads((PACKAGING / "image" / "seccomp.json").read_text())
 VERSION = re.search(r'^version = "(.+)"$', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)[1]
@@ -34,9 +39,9 @@ def run(*command, **options):
     return done.stdout
 
 
-def build(out, *kinds, binary=BINARY):
+def build(out, *arguments, binary=BINARY):
     """Builds packages, and returns them by the endings of their names."""
-    run(PACKAGING / "build", *kinds, "--binary", binary, "--out", out, "--level", 1,
+    run(PACKAGING / "build", *arguments, "--binary", binary, "--out", out, "--level", 1,
         env={**os.environ, "SOURCE_DATE_EPOCH": "1700000000"})
     return {path.suffix: path for path in out.iterdir()}
 
@@ -44,7 +49,8 @@ def build(out, *kinds, binary=BINARY):
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory):
     kinds = ["wheel", "image"] + ["deb"] * (shutil.which("dpkg-deb") is not None)
-    return build(tmp_path_factory.mktemp("packages"), *kinds)
+    # The trial fails the build if the program does not work.
+    return build(tmp_path_factory.mktemp("packages"), *kinds, "--try")
 
 
 class Ports:
@@ -169,6 +175,40 @@ def test_a_second_build_gives_the_same_bytes(tmp_path):
     first, second = (build(tmp_path / name, "wheel", binary="/bin/true") for name in "ab")
     assert first[".whl"].name == second[".whl"].name
     assert first[".whl"].read_bytes() == second[".whl"].read_bytes(), "the bytes differ"
+
+
+@pytest.fixture
+def other():
+    """The processor that this host does not have."""
+    return next(target for name, target in TARGETS.items() if name != platform.machine())
+
+
+def test_the_program_of_another_processor_is_refused(other, tmp_path):
+    done = subprocess.run(
+        [PACKAGING / "build", "wheel", "--target", other.name, "--binary", "/bin/true", "--out",
+         tmp_path], capture_output=True, text=True)
+    assert done.returncode == 1 and not list(tmp_path.iterdir()), done
+    assert "no wheel: /bin/true is for " in done.stderr
+    assert f"and not for {other.name}" in done.stderr
+
+
+def test_packages_name_the_processor_of_their_program(other, tmp_path):
+    content = bytearray(pathlib.Path("/bin/true").read_bytes())
+    # The field e_machine of ELF.
+    content[18:20] = {"x86_64": 62, "aarch64": 183}[other.name].to_bytes(2, sys.byteorder)
+    (tmp_path / "true").write_bytes(content)
+    program = Elf(tmp_path / "true")
+    assert program.is_for(other)
+    [tag] = wheel.platform_tags(program, other)
+    assert tag.startswith("manylinux_2_") and tag.endswith(f"_{other.name}")
+    assert f"\nArchitecture: {other.debian}\n" in deb.control(other, program, 1)
+
+
+def test_the_page_of_packages_tells_what_was_tried_on_each_processor():
+    page = (ROOT / "docs" / "install.md").read_text()
+    for target in TARGETS.values():
+        row = f"| `{target.name}` | `{target.debian}` | "
+        assert row in page, row
 
 
 def test_the_debian_package_has_its_files(packages):

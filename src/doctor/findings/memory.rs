@@ -5,9 +5,6 @@ use crate::doctor::keys::{Key, command};
 use crate::doctor::readings::{Readings, Wanted};
 use crate::limits::{CONNECTION_BYTES_MAX, CONNECTION_KERNEL_BYTES};
 
-/// Bytes of a page on x86-64 and most arm64 systems. The kernel counts TCP's memory in pages.
-const PAGE_BYTES: u64 = 4096;
-
 /// Returns the bytes that idle connections need, in the server and in the kernel.
 fn idle_bytes(wanted: &Wanted) -> u64 {
     wanted.connections.saturating_mul((CONNECTION_BYTES_MAX + CONNECTION_KERNEL_BYTES) as u64)
@@ -59,7 +56,9 @@ pub(super) fn commit(wanted: &Wanted, readings: &Readings) -> Finding {
 pub(super) fn tcp(wanted: &Wanted, readings: &Readings) -> Finding {
     const NAME: &str = "net.ipv4.tcp_mem";
     let pages = wanted.connections;
-    let needed = format!("{pages} pages ({})", size(pages.saturating_mul(PAGE_BYTES)));
+    let counted =
+        |pages: u64| format!("{pages} pages ({})", size(pages.saturating_mul(readings.page_bytes)));
+    let needed = counted(pages);
     let limits = readings.settings.get(NAME).map(|text| text.split_whitespace());
     let Some(most) = limits.and_then(Iterator::last).and_then(|most| most.parse::<u64>().ok())
     else {
@@ -71,13 +70,12 @@ pub(super) fn tcp(wanted: &Wanted, readings: &Readings) -> Finding {
         command(NAME, &format!("{pages} {pressure} {most}"))
     };
     let enough = key.filter(|key| key.value.last().is_some_and(|&value| value >= pages));
-    Finding::new(NAME, format!("{most} pages ({})", size(most.saturating_mul(PAGE_BYTES))), needed)
-        .failing_if_not(
-            most >= pages,
-            Verdict::Note,
-            "a message to all clients needs a page per client; at this limit, sends are delayed",
-            enough.map_or_else(fallback, |key| key.command()),
-        )
+    Finding::new(NAME, counted(most), needed).failing_if_not(
+        most >= pages,
+        Verdict::Note,
+        "a message to all clients needs a page per client; at this limit, sends are delayed",
+        enough.map_or_else(fallback, |key| key.command()),
+    )
 }
 
 /// Formats bytes as in 4.1G. Units are powers of 1024, as in systemd and Docker.

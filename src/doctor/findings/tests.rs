@@ -18,6 +18,7 @@ fn host() -> Readings {
         seccomp: Some(false),
         privileged: false,
         files_open: Some(2_000),
+        page_bytes: 4096,
         memory_available: Some(16 << 30),
         cgroup_left: None,
         commit_left: None,
@@ -210,9 +211,19 @@ fn tcp_memory_has_a_page_for_everybody_beyond_the_table_too() {
         set(readings, "net.ipv4.tcp_mem", "287898\t383867\t575796");
     });
     assert_eq!(tight.verdict, Verdict::Note);
+    assert_eq!(tight.found, "575796 pages (2.2G)");
     assert_eq!(tight.fix, "sysctl -w net.ipv4.tcp_mem=\"1048576 1572864 2097152\"");
     let beyond = after("net.ipv4.tcp_mem", |_, wanted| wanted.connections = 40_000_000);
     assert_eq!(beyond.fix, "sysctl -w net.ipv4.tcp_mem=\"40000000 60000000 80000000\"");
+}
+
+#[test]
+fn tcp_memory_is_shown_in_pages_of_the_kernel() {
+    let large = after("net.ipv4.tcp_mem", |readings, _| {
+        readings.page_bytes = 65_536;
+        set(readings, "net.ipv4.tcp_mem", "287898\t383867\t575796");
+    });
+    assert_eq!(large.found, "575796 pages (35.2G)");
 }
 
 #[test]
