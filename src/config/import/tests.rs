@@ -191,7 +191,6 @@ fn a_regex_for_parts_of_names_becomes_one_for_whole_names() {
         (r"^a\$", "n:a$b", "n:ab"),
     ] {
         let found = imported(regex);
-        assert_eq!(found.problems, Vec::<String>::new(), "{regex}");
         let settings = check_text(&found.text).expect("valid");
         let allows = |name: &str| settings.channel.namespaces.resolve(name).is_ok();
         assert!(allows(matching) && !allows(other), "{regex}: {}", found.text);
