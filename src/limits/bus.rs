@@ -159,8 +159,8 @@ pub const NODE_LEASE: Duration = Duration::from_secs(10);
 /// Interval at which a node renews its lease.
 pub const NODE_RENEWAL: Duration = Duration::from_secs(3);
 
-/// Lifetime of a node's description after its last renewal. It is read as long as the node counts as
-/// alive, which is longer than its lease holds.
+/// Lifetime of a node's description after its last renewal. It is read as long as the node counts
+/// as alive, which is longer than its lease holds.
 pub const NODE_DESCRIPTION: Duration = Duration::from_secs(60);
 
 /// Number of checks in a row in which a lease must have expired before its node counts as lost. A
