@@ -133,6 +133,7 @@ def test_a_command_sees_the_publications_before_it(nodes, channel):
         ids = client.send_commands(*publishes, history)
         replies = [client.next() for _ in ids]
         assert {reply["id"] for reply in replies[:3]} == set(ids[:3]), replies
+        assert "history" in replies[3], replies
         assert sorted(data(replies[3]["history"]["publications"])) == [0, 1, 2]
         client.publish(name, 3)
         assert data(client.history(name, limit=-1)["publications"])[3:] == [3]
