@@ -8,7 +8,7 @@ from .project import Missing
 
 
 def command(target):
-    """Returns the words before a program of `target` that run it here: none on its processor."""
+    """Returns the words before a program of `target` that run it here: none if it needs no qemu."""
     if target.name == platform.machine():
         return []
     names = (f"qemu-{target.name}", f"qemu-{target.name}-static")
