@@ -285,9 +285,8 @@ reasons! {
         /// bytes.
         Position = 0, "position", "position", false;
         /// A publication was dropped because it does not lead to the current position of the
-        /// channel, or because that position is unknown. The
-        /// label is older than the name, and stays because dashboards use it.
-        Unverified = 0, "adrift", "adrift", false;
+        /// channel, or because that position is unknown.
+        Unverified = 0, "unverified", "unverified", false;
     }
 }
 
