@@ -14,8 +14,9 @@ use std::time::Duration;
 use crate::handshake::{Unavailable, unavailable};
 use crate::ids::Moment;
 use crate::limits::{
-    ACCEPT_PAUSE_MAX, ACCEPT_PAUSE_MIN, ACCEPT_TAKES_PER_SECOND, ACCEPT_WAITING_EXEMPT_MAX,
-    ACCEPT_WAITING_MAX, LEASE_CONNECTIONS_MAX, PAUSE_REFUSALS_MAX, TURN_ACCEPTS_MAX,
+    ACCEPT_PAUSE_MAX, ACCEPT_PAUSE_MIN, ACCEPT_TAKES_PER_SECOND, ACCEPT_UNNAMED_MAX,
+    ACCEPT_WAITING_EXEMPT_MAX, ACCEPT_WAITING_MAX, LEASE_CONNECTIONS_MAX, PAUSE_REFUSALS_MAX,
+    TURN_ACCEPTS_MAX,
 };
 use crate::metrics::ShardCounters;
 use crate::proxies::{Peer, Proxies};
@@ -214,7 +215,7 @@ impl Acceptor {
         if self.pending && now >= self.paused_until {
             self.turn_accept(shard, now);
         }
-        self.may_take() && self.pending && now >= self.paused_until
+        self.may_take(now) && self.pending && now >= self.paused_until
             || self.waiting_count() > 0 && self.admissions.has_one()
     }
 
@@ -241,10 +242,10 @@ impl Acceptor {
     }
 
     /// Whether one more socket may be taken from the kernel's queue.
-    fn may_take(&self) -> bool {
-        // The clients of a local proxy wait in the kernel's queue, where none has to be refused.
-        let exempt = self.waiting.queue_count(Subnet::EXEMPT) + self.unnamed.count();
-        self.takes.has_one() && exempt < ACCEPT_WAITING_EXEMPT_MAX
+    fn may_take(&self, now: Moment) -> bool {
+        // Clients on this host wait in the kernel's queue, where none has to be refused.
+        let exempt = self.waiting.queue_count(Subnet::EXEMPT);
+        self.takes.has_one() && exempt < ACCEPT_WAITING_EXEMPT_MAX && self.unnamed.has_room(now)
     }
 
     /// Number of clients that wait to be admitted.
@@ -310,7 +311,7 @@ impl Acceptor {
         let mut quiet = 0;
         let count = self.listeners.len() + self.shared.len();
         while quiet < count {
-            if budget == 0 || !self.may_take() {
+            if budget == 0 || !self.may_take(now) {
                 return;
             }
             // Continue after the last listener, so that one busy address does not starve another.
@@ -381,22 +382,51 @@ impl Acceptor {
         }
         match self.unnamed.name(socket, peer) {
             Ok(client) => self.enqueue(shard, client),
-            Err(socket) if self.waiting_count() < self.options.waiting_max(shard.places_left()) => {
-                self.unnamed.push(socket);
-            }
-            Err(socket) => self.enqueue(shard, Client { socket, subnet: Subnet::EXEMPT }),
+            Err(socket) => self.enqueue_unnamed(shard, socket),
         }
     }
 
-    /// Lets a client wait, and refuses one of the network with the most if there are too many.
+    /// Lets a client wait, and refuses one of the network with the most if there are too many. The
+    /// unnamed clients count as one network.
     fn enqueue<D: Driver>(&mut self, shard: &mut Shard<D>, client: Client) {
+        let now = shard.sockets().now();
         let count_max = self.options.waiting_max(shard.places_left());
-        if let Some(refused) = self.waiting.push(client, count_max) {
-            let now = shard.sockets().now();
-            self.count_refused(now, Refusal::Busy, Some(refused.as_fd()));
-            self.counters.refused_busy_nanos.set(now.nanos());
-            refuse(refused, &unavailable(Unavailable::Busy));
+        let own = self.waiting.queue_count(client.subnet);
+        let most = self.waiting.longest_count().max(own + 1);
+        if self.waiting_count() >= count_max
+            && self.unnamed.count() > most
+            && let Some(oldest) = self.unnamed.pop()
+        {
+            self.refuse_busy(now, oldest.socket);
         }
+        let count_max = count_max.saturating_sub(self.unnamed.count());
+        if let Some(refused) = self.waiting.push(client, count_max) {
+            self.refuse_busy(now, refused);
+        }
+    }
+
+    /// Lets a client wait that its proxy has not named yet. If there are too many of them, the one
+    /// that has waited longest is refused, because a proxy names its client at once.
+    fn enqueue_unnamed<D: Driver>(&mut self, shard: &mut Shard<D>, socket: OwnedFd) {
+        let now = shard.sockets().now();
+        self.unnamed.push(socket, now);
+        let too_many = self.waiting_count() > self.options.waiting_max(shard.places_left());
+        let refused = if too_many && self.waiting.longest_count() > self.unnamed.count() {
+            self.waiting.pop_longest()
+        } else if too_many || self.unnamed.count() > ACCEPT_UNNAMED_MAX {
+            self.unnamed.pop().map(|oldest| oldest.socket)
+        } else {
+            None
+        };
+        if let Some(refused) = refused {
+            self.refuse_busy(now, refused);
+        }
+    }
+
+    fn refuse_busy(&mut self, now: Moment, socket: OwnedFd) {
+        self.count_refused(now, Refusal::Busy, Some(socket.as_fd()));
+        self.counters.refused_busy_nanos.set(now.nanos());
+        refuse(socket, &unavailable(Unavailable::Busy));
     }
 
     /// Admits a client. If the rate is scarce, it first checks whether the client has given up;

@@ -316,12 +316,20 @@ pub const LEASE_CONNECTIONS_MAX: usize = 64;
 /// client of the subnet with the most waiting clients gets 503.
 pub const ACCEPT_WAITING_MAX: usize = 4096;
 
-/// Maximum number of clients on this host that wait in this way, together with those that no proxy
-/// has named yet. The others stay in the kernel's queue.
+/// Maximum number of clients on this host that wait in this way. The others stay in the kernel's
+/// queue.
 pub const ACCEPT_WAITING_EXEMPT_MAX: usize = 64;
 
+/// Maximum number of waiting sockets whose proxies have not named a client yet. The others stay in
+/// the kernel's queue, until the oldest of these has had its time.
+pub const ACCEPT_UNNAMED_MAX: usize = 64;
+
+/// Time that a proxy has to name its client while others wait. It sends the name in its first
+/// bytes, which are rarely later than the connection by more than a few milliseconds.
+pub const ACCEPT_UNNAMED_TIME: Duration = Duration::from_millis(20);
+
 /// Time between two looks at waiting sockets whose proxies have not named a client yet. There are
-/// at most [`ACCEPT_WAITING_EXEMPT_MAX`] of them, and a look at one costs about 1 µs.
+/// at most [`ACCEPT_UNNAMED_MAX`] of them, and a look at one costs about 1 µs.
 pub const ACCEPT_LOOK_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Maximum number of sockets per second that one shard takes from the kernel's queue, admitted or

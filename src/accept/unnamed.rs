@@ -9,7 +9,10 @@ use std::sync::Arc;
 
 use super::waiting::Client;
 use crate::ids::Moment;
-use crate::limits::{ACCEPT_LOOK_INTERVAL, PROXY_HEADER_BYTES_MAX, SETTING_HANDSHAKE_BYTES_MAX};
+use crate::limits::{
+    ACCEPT_LOOK_INTERVAL, ACCEPT_UNNAMED_MAX, ACCEPT_UNNAMED_TIME, PROXY_HEADER_BYTES_MAX,
+    SETTING_HANDSHAKE_BYTES_MAX,
+};
 use crate::metrics::ShardCounters;
 use crate::proxies::{First, Peer, Proxies, first_client};
 use crate::shard::guarded;
@@ -19,12 +22,19 @@ use crate::sys;
 /// The queue of one shard.
 pub(super) struct Unnamed {
     proxies: Proxies,
-    queue: VecDeque<OwnedFd>,
+    queue: VecDeque<Nameless>,
     /// The time at which the queue was looked through.
     looked: Moment,
     /// Bytes of a proxy. It is empty as long as no client of a proxy has had to wait.
     buffer: Vec<u8>,
     counters: Arc<ShardCounters>,
+}
+
+/// A socket whose proxy has not named the client.
+struct Nameless {
+    socket: OwnedFd,
+    /// When it was accepted.
+    since: Moment,
 }
 
 impl Unnamed {
@@ -55,14 +65,21 @@ impl Unnamed {
         self.queue.len()
     }
 
-    /// Adds a socket.
-    pub(super) fn push(&mut self, socket: OwnedFd) {
-        self.queue.push_back(socket);
+    /// Whether there is room for one more socket, or the oldest one has had its time.
+    pub(super) fn has_room(&self, now: Moment) -> bool {
+        let waited = self.queue.front().map(|oldest| now.since(oldest.since));
+        self.queue.len() < ACCEPT_UNNAMED_MAX
+            || waited.is_some_and(|waited| waited >= ACCEPT_UNNAMED_TIME)
     }
 
-    /// Removes and returns the first socket.
+    /// Adds a socket that was accepted at `now`.
+    pub(super) fn push(&mut self, socket: OwnedFd, now: Moment) {
+        self.queue.push_back(Nameless { socket, since: now });
+    }
+
+    /// Removes and returns the oldest socket.
     pub(super) fn pop(&mut self) -> Option<Client> {
-        let socket = self.queue.pop_front()?;
+        let Nameless { socket, .. } = self.queue.pop_front()?;
         Some(Client { socket, subnet: Subnet::EXEMPT })
     }
 
@@ -74,10 +91,11 @@ impl Unnamed {
             return clients;
         }
         self.looked = now;
-        for socket in std::mem::take(&mut self.queue) {
-            match self.read(socket.as_fd()) {
-                First::Incomplete => self.queue.push_back(socket),
+        for nameless in std::mem::take(&mut self.queue) {
+            match self.read(nameless.socket.as_fd()) {
+                First::Incomplete => self.queue.push_back(nameless),
                 First::Client(client) => {
+                    let socket = nameless.socket;
                     clients.push(Client { socket, subnet: subnet_of(client) });
                 }
             }
@@ -137,7 +155,7 @@ mod tests {
         let (mut proxy, socket) = UnixStream::pair().unwrap();
         let socket = unnamed.name(socket.into(), Peer::Unix).unwrap_err();
         assert_eq!(unnamed.address(socket.as_fd()), None);
-        unnamed.push(socket);
+        unnamed.push(socket, at(10));
         assert!(unnamed.take_named(at(10)).is_empty() && unnamed.count() == 1);
         proxy.write_all(b"PROXY TCP4 192.0.2.7 10.0.0.1 1 1\r\n").unwrap();
         assert!(unnamed.take_named(at(10)).is_empty(), "it was looked through just now");
@@ -152,6 +170,18 @@ mod tests {
         let mut left = [0; 6];
         UnixStream::from(stranger.socket).read_exact(&mut left).unwrap();
         assert_eq!(&left, b"PROXY ", "the bytes stay for the connection");
+    }
+
+    #[test]
+    fn where_there_is_no_room_the_oldest_must_have_had_its_time() {
+        let proxies = Proxies::parse(&["unix".to_owned()]).unwrap();
+        let mut unnamed = Unnamed::new(proxies, Arc::default());
+        for number in 0..ACCEPT_UNNAMED_MAX {
+            assert!(unnamed.has_room(at(0)), "{number}");
+            let (socket, _) = UnixStream::pair().unwrap();
+            unnamed.push(socket.into(), at(0));
+        }
+        assert!(!unnamed.has_room(at(19)) && unnamed.has_room(at(20)));
     }
 
     #[test]

@@ -73,6 +73,19 @@ impl<S> Waiting<S> {
         self.queues.get(&subnet).map_or(0, VecDeque::len)
     }
 
+    /// Returns the number of waiting clients of the subnet with the most, among those to which
+    /// limits apply.
+    pub(super) fn longest_count(&self) -> usize {
+        self.lengths.last().map_or(0, |&(count, _)| count)
+    }
+
+    /// Removes and returns the last client of the longest queue. There must be a queue of two.
+    pub(super) fn pop_longest(&mut self) -> Option<S> {
+        assert!(self.longest_count() > 1, "no other queue is emptied than that at its turn");
+        let longest = self.longest()?;
+        self.take(longest, VecDeque::pop_back)
+    }
+
     /// Returns the subnet with the most waiting clients, among those to which limits apply.
     fn longest(&self) -> Option<Subnet> {
         self.lengths.last().map(|&(_, subnet)| subnet)
@@ -180,6 +193,15 @@ mod tests {
     fn exempt_clients_go_first() {
         let (mut mixed, _) = waiting(&[10, 11, 1, 2], 100);
         assert_eq!(numbers(&mut mixed), [1, 2, 10, 11]);
+    }
+
+    #[test]
+    fn the_longest_queue_gives_way_to_others() {
+        let (mut crowd, _) = waiting(&[10, 11, 12, 20, 21, 1], 100);
+        assert_eq!(crowd.longest_count(), 3);
+        assert_eq!([crowd.pop_longest(), crowd.pop_longest()], [Some(12), Some(21)]);
+        assert_eq!(numbers(&mut crowd), [1, 10, 20, 11]);
+        assert_eq!(crowd.longest_count(), 0);
     }
 
     #[test]
