@@ -77,14 +77,18 @@ def test_forty_who_send_one_message_each_and_read_nothing_are_cheap(driver):
 
 
 def test_an_outbox_that_does_not_move_is_closed_as_slow(driver):
-    config = '[client]\nping_interval = "60s"\npong_timeout = "2s"\n'
+    seconds = 3
+    config = f'[client]\nping_interval = "60s"\npong_timeout = "{seconds}s"\n'
     with Server(driver, shards=1, config=config) as server:
         with Crowd(server, 1, "/ws?channels=live"):
             eventually(lambda: server.connections() == 1, what="it is connected")
+            began = time.monotonic()
             for _ in range(10):
                 server.publish("live", "x" * 60_000)
+            # A deadline may be a second late.
             eventually(lambda: server.metrics().total(
-                "corecast_closes_total", reason="slow") == 1, 8, "it is closed")
+                "corecast_closes_total", reason="slow") == 1, seconds + 2, "it is closed")
+            assert time.monotonic() - began > seconds - 0.5, "too early"
 
 
 @pytest.mark.parametrize("reads_on", [True, False])
