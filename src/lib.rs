@@ -90,3 +90,8 @@ pub mod doctor;
 pub mod server;
 /// The commands of the program.
 pub mod cli;
+
+/// The tests that judge times use the same allocator as the server.
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -10,8 +10,9 @@ import time
 
 import pytest
 
+from harness.cage import peak
 from harness.client import Client
-from harness.crowd import ATTACKS, CONNECT, MIB, Crowd, attacked, dial, fill, full, p99, pairs, peak
+from harness.crowd import ATTACKS, CONNECT, MIB, Crowd, attacked, dial, fill, full, p99, pairs
 from harness.server import Server, eventually
 from harness.wire import upgrade
 

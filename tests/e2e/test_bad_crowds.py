@@ -124,7 +124,7 @@ def test_unfinished_messages_have_so_much_memory_all_together_and_no_more(driver
     config = f'[client]\ninbound_bytes_max = "{inbound}B"\n'
     with Cage() as cage, Server(driver, config=config, prefix=cage.enter) as server, \
             Swarm(server, crowd) as swarm, Witness(server):
-        cage.allow(1.2 * inbound + (16 << 20))
+        cage.allow(server, 1.2 * inbound + (16 << 20))
         swarm.send_all(frame(TEXT, announced=65_536))
         for _ in range(6):  # 180 MB, of messages of which the end never comes.
             swarm.send_all(b"x" * 10_000)
@@ -132,4 +132,4 @@ def test_unfinished_messages_have_so_much_memory_all_together_and_no_more(driver
         assert server.metrics().total("corecast_inbound_bytes") <= inbound
         codes = {member.code for member in swarm.members if member.ended}
         assert codes == {1013}, codes
-        assert server.alive() and not cage.kills()
+        cage.check()

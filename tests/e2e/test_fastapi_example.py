@@ -7,7 +7,7 @@ import pytest
 
 from harness.client import Client
 from harness.command import run
-from harness.example import page_shows, running
+from harness.example import page_shows, restart, running
 from harness.ports import free_port
 from harness.server import ROOT, Server
 
@@ -72,6 +72,13 @@ def test_its_page_shows_what_the_command_publishes(server, application, driver):
 def test_its_page_shows_what_is_published(server, application, driver):
     page_shows(server, application, f"example-{driver}.png", lambda text: httpx.post(
         f"{application}/publish/http", json={"text": text}, trust_env=False))
+
+
+@pytest.mark.timeout(120)
+def test_its_page_survives_a_restart_of_the_server(driver):
+    with Server(driver) as server, running(server, serving, EXAMPLE) as url:
+        page_shows(server, url, f"example-restart-{driver}.png",
+                   lambda text: server.publish("news", {"text": text}), interrupt=restart)
 
 
 def test_the_requirements_are_pinned():

@@ -1,11 +1,12 @@
-"""A memory cgroup around a server. The kernel kills the server if it exceeds the allowed memory."""
+"""The memory of a server has a limit. Its resident memory is measured all the time, and where memory
+cgroups can be created, the kernel also kills the server if it exceeds the limit."""
 
+import contextlib
 import itertools
 import os
 import pathlib
+import threading
 import time
-
-import pytest
 
 _numbers = itertools.count(1)
 
@@ -17,26 +18,38 @@ CONNECTION_BYTES = 6 * 1024
 
 
 class Cage:
-    """`Server(…, prefix=cage.enter)` runs in the cgroup. Its limit applies after `allow`. The test
-    is skipped where cgroups can't be created."""
+    """`Server(…, prefix=cage.enter)` runs in the cgroup. The limit applies from `allow` on, and
+    `check` tells whether it was kept."""
 
     def __enter__(self):
+        self.undo = contextlib.ExitStack()
         self.directory, self.version = _make()
-        # The shell replaces itself by the server.
-        procs = str(self.directory / "cgroup.procs")
-        self.enter = ["sh", "-c", 'echo $$ >"$0" && exec "$@"', procs]
+        self.enter = []
+        if self.directory:
+            self.undo.callback(self.remove)
+            # The shell replaces itself by the server.
+            procs = str(self.directory / "cgroup.procs")
+            self.enter = ["sh", "-c", 'echo $$ >"$0" && exec "$@"', procs]
         return self
 
     def __exit__(self, *_):
+        self.undo.close()
+
+    def remove(self):
         for _ in range(100):  # An ended process leaves the cgroup shortly after.
             try:
                 return self.directory.rmdir()
             except OSError:
                 time.sleep(0.05)
 
-    def allow(self, more_bytes, connections=0):
-        """Allows this much more memory than now, and the kernel memory of `connections` clients
-        that don't read."""
+    def allow(self, server, more_bytes, connections=0):
+        """Allows the server this much more memory than now, and the kernel memory of `connections`
+        clients that don't read."""
+        self.server, self.more_bytes = server, more_bytes
+        self.before = server.rss_bytes()
+        self.most = self.undo.enter_context(peak(server))
+        if self.directory is None:
+            return
         each = CONNECTION_BYTES + (SOCKET_BYTES if self.version == 2 else 0)
         bound = int(self.used_bytes() + more_bytes + connections * each)
         if self.version == 2:
@@ -45,6 +58,13 @@ class Cage:
         else:
             self.write("memory.limit_in_bytes", bound)
             self.write("memory.memsw.limit_in_bytes", bound)
+
+    def check(self):
+        """Fails if the server has had more memory than allowed."""
+        assert self.directory is None or not self.kills(), "killed by the kernel"
+        assert self.server.alive()
+        grown = self.most[0] - self.before
+        assert grown < self.more_bytes, f"{grown >> 20} MiB, {int(self.more_bytes) >> 20} allowed"
 
     def used_bytes(self):
         """Returns the memory that can't be reclaimed: everything but cached pages of files."""
@@ -67,7 +87,8 @@ class Cage:
 
 
 def _make():
-    """Creates a cgroup with a memory limit. Returns it and the version of its hierarchy."""
+    """Creates a cgroup with a memory limit. Returns it and the version of its hierarchy, or None
+    where none can be created."""
     name = f"corecast-test-{os.getpid()}-{next(_numbers)}"
     for line in pathlib.Path("/proc/mounts").read_text().splitlines():
         _, mount, kind, options = line.split()[:4]
@@ -82,7 +103,25 @@ def _make():
                 if version == 2:
                     (root / "cgroup.subtree_control").write_text("+memory")
                 (root / name).mkdir()
-            except OSError as error:
-                pytest.skip(f"a memory cgroup is needed: {error}")
+            except OSError:
+                return None, 0
             return root / name, version
-    pytest.skip("a memory cgroup is needed, and none is mounted")
+    return None, 0
+
+
+@contextlib.contextmanager
+def peak(server):
+    """The most memory that the server has had meanwhile, in a list."""
+    most, done = [0], threading.Event()
+
+    def watch():
+        with contextlib.suppress(OSError, TypeError):  # The server has ended.
+            while not done.wait(0.02):
+                most[0] = max(most[0], server.rss_bytes())
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield most
+    finally:
+        done.set()
+        thread.join()

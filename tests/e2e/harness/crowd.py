@@ -4,7 +4,6 @@ import contextlib
 import multiprocessing
 import os
 import socket
-import threading
 import time
 
 from harness.server import eventually
@@ -49,23 +48,6 @@ class Crowd:
     def __exit__(self, *_):
         for one in self.sockets:
             one.close()
-
-
-@contextlib.contextmanager
-def peak(server):
-    """The most memory that the server has had meanwhile, in a list."""
-    most, done = [0], threading.Event()
-
-    def watch():
-        while not done.wait(0.02):
-            most[0] = max(most[0], server.rss_bytes())
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield most
-    finally:
-        done.set()
-        thread.join()
 
 
 def full(server):

@@ -36,13 +36,24 @@ def running(server, command, directory, **environment):
         process.communicate()
 
 
-def page_shows(server, url, picture, publish):
-    """Checks that a browser on the page at `url` shows what `publish(text)` publishes. After a
-    disconnect it must also show messages published meanwhile. A screenshot of the end is saved as
-    `picture`."""
+def disconnect(server):
+    """Closes the connection of the page, which comes back by itself."""
+    server.result("disconnect", user="", disconnect={"code": 4000, "reason": "come back"})
+
+
+def restart(server):
+    """Kills the server, starts it again, and waits until the page is back."""
+    server.kill()
+    server.start()
+    eventually(lambda: "news" in server.result("channels")["channels"], 30, "the page is back")
+
+
+def page_shows(server, url, picture, publish, interrupt=disconnect):
+    """Checks that a browser on the page at `url` shows what `publish(text)` publishes, also after
+    `interrupt(server)`. A screenshot of the end is saved as `picture`."""
     browser = subprocess.Popen(
         ["node", str(ROOT / "tests" / "e2e" / "sdk" / "browser.mjs"), url, str(CACHE / picture),
-         "seen in a browser", "example"],
+         "seen in a browser", "restart" if interrupt is restart else "example"],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         assert browser.stdout.readline() == "OPEN\n"
@@ -50,8 +61,8 @@ def page_shows(server, url, picture, publish):
                    "the page is subscribed")
         publish("seen in a browser")
         assert browser.stdout.readline() == "SEEN\n", browser.communicate()[0]
-        # The browser is disconnected while this is published, and must still show it.
-        server.result("disconnect", user="", disconnect={"code": 4000, "reason": "come back"})
+        interrupt(server)
+        # After a disconnect this is published before the browser is back, and it must still show it.
         publish("seen in a browser again")
         output = browser.communicate(timeout=60)[0]
         assert browser.returncode == 0, output

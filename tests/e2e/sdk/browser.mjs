@@ -3,8 +3,9 @@
 //     node browser.mjs PAGE_URL SCREENSHOT MESSAGE SCENARIO
 //
 // SCENARIO `admin` clicks through the page of the API port; `example` waits for MESSAGE and then
-// for MESSAGE and "again" on the page of the example application, once each; `mistakes` makes a
-// newcomer's mistakes on a phone, and prints DEAD and BACK when the server should go and return.
+// for MESSAGE and "again" on the page of the example application, once each; `restart` does the
+// same while the server may be away; `mistakes` makes a newcomer's mistakes on a phone, and prints
+// DEAD and BACK when the server should go and return.
 // Exit status 0 is success.
 
 import assert from "node:assert/strict";
@@ -115,6 +116,11 @@ const scenarios = {
     await lines([message]);
     console.log("SEEN");
     await lines([message, `${message} again`]);
+  },
+
+  async restart(page) {
+    quiet = true; // The browser itself reports connections that are refused.
+    await scenarios.example(page);
   },
 };
 
