@@ -1,4 +1,4 @@
-"""The memory of a server has a limit. Its resident memory is measured all the time, and where memory
+"""A limit for the memory of a server. Its resident memory is measured all the time. Where memory
 cgroups can be created, the kernel also kills the server if it exceeds the limit."""
 
 import contextlib

@@ -62,7 +62,7 @@ def page_shows(server, url, picture, publish, interrupt=disconnect):
         publish("seen in a browser")
         assert browser.stdout.readline() == "SEEN\n", browser.communicate()[0]
         interrupt(server)
-        # After a disconnect this is published before the browser is back, and it must still show it.
+        # After a disconnect the browser is not back yet, and it must still show this.
         publish("seen in a browser again")
         output = browser.communicate(timeout=60)[0]
         assert browser.returncode == 0, output
