@@ -52,7 +52,11 @@ impl Reader<'_> {
         if let Err(error) = self.take_over(link).await {
             return error;
         }
-        let (mut looked, mut measured) = (Instant::now(), None::<Instant>);
+        let (mut looked, mut measured) = (Instant::now(), Instant::now());
+        // The streams are measured in turn, because nothing is read meanwhile.
+        let measure_interval = BUS_WINDOW_INTERVAL / self.streams.len() as u32;
+        let mut unmeasured = self.streams.len();
+        let mut turns = self.streams.iter().cycle();
         let mut count = 1;
         loop {
             // Gives slow shards time to catch up, because entries without room would become gaps.
@@ -75,9 +79,12 @@ impl Reader<'_> {
                     return error;
                 }
             }
-            if measured.is_none_or(|at| at.elapsed() >= BUS_WINDOW_INTERVAL) {
-                measured = Some(Instant::now());
-                if let Err(error) = self.measure(link).await {
+            if (unmeasured > 0 || measured.elapsed() >= measure_interval)
+                && let Some(&stream) = turns.next()
+            {
+                measured = Instant::now();
+                unmeasured = unmeasured.saturating_sub(1);
+                if let Err(error) = self.measure(link, stream).await {
                     return error;
                 }
             }
@@ -195,22 +202,18 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Measures how far back in time the streams reach.
-    async fn measure(&self, link: &Link) -> Result<(), LinkError> {
-        let mut window = None::<u64>;
-        for &stream in &self.streams {
-            let key = self.bus.redis.keys().stream(stream);
-            // Entries of ended epochs are kept only for nodes that have not read them.
-            let first = self.bus.engine.borrow().cursor(stream).epoch.to_string();
-            let args = [first.as_str(), "+", "COUNT", "1"].map(|arg| arg.as_bytes().to_vec());
-            let args = std::iter::once(key.clone()).chain(args).collect();
-            let reply = link.call("XRANGE", &key, args).await?;
-            let first = reply.list().and_then(|list| list.first());
-            let Some(Ok(entry)) = first.map(Entry::from_reply) else { continue };
-            let seconds = unix_millis().saturating_sub(entry.appended_ms) / 1000;
-            window = Some(window.map_or(seconds, |shortest| shortest.min(seconds)));
-        }
-        self.bus.counters.window_seconds.set(window.unwrap_or(0));
+    /// Measures how far back in time a stream reaches.
+    async fn measure(&self, link: &Link, stream: usize) -> Result<(), LinkError> {
+        let key = self.bus.redis.keys().stream(stream);
+        // Entries of ended epochs are kept only for nodes that have not read them.
+        let first = self.bus.engine.borrow().cursor(stream).epoch.to_string();
+        let args = [first.as_str(), "+", "COUNT", "1"].map(|arg| arg.as_bytes().to_vec());
+        let args = std::iter::once(key.clone()).chain(args).collect();
+        let reply = link.call("XRANGE", &key, args).await?;
+        let first = reply.list().and_then(|list| list.first());
+        let entry = first.and_then(|entry| Entry::from_reply(entry).ok());
+        let seconds = entry.map(|entry| unix_millis().saturating_sub(entry.appended_ms) / 1000);
+        self.bus.set_window(stream, seconds);
         Ok(())
     }
 

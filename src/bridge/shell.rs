@@ -42,6 +42,8 @@ pub(crate) struct Bus {
     work: Notify,
     pub(super) standing: Standing,
     pub(super) counters: Arc<BridgeCounters>,
+    /// For each stream, how many seconds it reaches back, if it has entries.
+    windows: RefCell<Vec<Option<u64>>>,
     now: fn() -> Moment,
 }
 
@@ -57,6 +59,7 @@ impl Bus {
             mailboxes: Mailboxes::default(),
             work: Notify::new(),
             standing: Standing::new(Arc::clone(&counters)),
+            windows: RefCell::new(vec![None; settings.redis.streams]),
             counters,
             now,
             redis,
@@ -110,6 +113,13 @@ impl Bus {
     ) {
         self.mailboxes.await_answer(ticket, mailbox);
         self.with_engine(|engine, now| engine.publish(now, publish, once));
+    }
+
+    /// Records how far back in time a stream reaches.
+    pub(super) fn set_window(&self, stream: usize, seconds: Option<u64>) {
+        let mut windows = self.windows.borrow_mut();
+        windows[stream] = seconds;
+        self.counters.window_seconds.set(windows.iter().flatten().min().copied().unwrap_or(0));
     }
 
     /// Returns the ticket for a new publication.
