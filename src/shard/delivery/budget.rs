@@ -75,10 +75,10 @@ impl Budget {
         self.by_cost.put(slot, by_cost, cost);
     }
 
-    /// Leases enough blocks for the present size of the outboxes. Returns false if the node has no
-    /// more.
-    fn cover(&mut self) -> bool {
-        while self.accounts.bytes() > self.blocks * self.leases.block_bytes {
+    /// Leases enough blocks for the present size of the outboxes and `more` bytes. Returns false if
+    /// the node has no more.
+    fn cover(&mut self, more: usize) -> bool {
+        while self.accounts.bytes() + more > self.blocks * self.leases.block_bytes {
             if !self.leases.take() {
                 return false;
             }
@@ -105,10 +105,11 @@ impl Budget {
         assert!(self.accounts.bytes() <= leased_bytes, "outboxes use only leased memory");
     }
 
-    /// Leases enough memory for the present size of the outboxes. If the node has no more, returns
-    /// the fullest outbox: the caller must close its connection and call this again.
-    pub(super) fn beyond(&mut self) -> Option<Slot> {
-        if self.cover() { None } else { self.fullest() }
+    /// Leases enough memory for the present size of the outboxes and `more` bytes. If the node has
+    /// no more, returns the fullest outbox: the caller must close its connection and call this
+    /// again.
+    pub(super) fn beyond(&mut self, more: usize) -> Option<Slot> {
+        if self.cover(more) { None } else { self.fullest() }
     }
 
     /// Recounts the memory of all outboxes. Returns the number of stored values that are wrong, and

@@ -293,10 +293,11 @@ impl Delivery {
         self.outboxes.clear(slots.connection(key), key.slot);
     }
 
-    /// Leases enough memory for the present size of the outboxes. If the node has no more, returns
-    /// the fullest outbox: the caller must close its connection and call this again.
-    pub fn outbox_beyond_budget(&mut self) -> Option<Slot> {
-        self.outboxes.budget().beyond()
+    /// Leases enough memory for the present size of the outboxes and `more` bytes. If the node has
+    /// no more, returns the fullest outbox: the caller must close its connection and call this
+    /// again.
+    pub fn outbox_beyond_budget(&mut self, more: usize) -> Option<Slot> {
+        self.outboxes.budget().beyond(more)
     }
 
     /// Recounts the memory of all outboxes. Returns the number of stored values that are wrong, and

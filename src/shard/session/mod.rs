@@ -211,7 +211,14 @@ impl<S: Sockets> Sessions<S> {
     pub fn on_message(&mut self, message: ToShard) {
         let (clients, homes) = (&mut self.clients, &mut self.homes);
         match message {
-            ToShard::Subscribed(answer) => answers::on_subscribed(clients, homes, *answer),
+            ToShard::Subscribed(answer) => {
+                let recovered = answer.recovered.as_deref().unwrap_or_default();
+                let is_long = sending::make_room(clients, recovered);
+                answers::on_subscribed(clients, homes, *answer);
+                if is_long {
+                    sending::keep_outboxes_within(clients);
+                }
+            }
             ToShard::Refused { channel, connection, error } => {
                 answers::on_refused(clients, homes, &channel, connection, error);
             }
@@ -234,7 +241,12 @@ impl<S: Sockets> Sessions<S> {
                 answers::on_pipelined(clients, homes, key, request, result);
             }
             ToShard::Page { connection, request, page } => {
+                let found = page.as_ref().map_or(&[][..], |page| &page.publications);
+                let is_long = sending::make_room(clients, found);
                 answers::on_page(clients, homes, ConnectionKey::of(connection), request, page);
+                if is_long {
+                    sending::keep_outboxes_within(clients);
+                }
             }
         }
     }

@@ -1,13 +1,16 @@
 //! Sends bytes to clients in chunks of the sweep, handles the results for sessions, and closes
 //! clients whose outboxes are too large.
 
+use std::sync::Arc;
+
 use super::clients::Clients;
 use super::homes::Homes;
 use super::{closing, gaps, heartbeat};
+use crate::channel::Publication;
 use crate::connection::{Flags, State};
 use crate::ids::Slot;
 use crate::kernel::{ConnectionKey, Release, Sockets};
-use crate::limits::PIECE_JOIN_BYTES_MAX;
+use crate::limits::{PIECE_JOIN_BYTES_MAX, REPLY_BUFFER_BYTES_MAX};
 use crate::reason::CloseReason;
 use crate::shard::delivery::{Halt, Halted, WriteOutcome, Written};
 
@@ -53,9 +56,25 @@ fn on_written<S: Sockets>(clients: &mut Clients<S>, written: &Written) {
 
 /// Closes connections until the outboxes fit the memory that the shard could lease.
 pub fn keep_outboxes_within<S: Sockets>(clients: &mut Clients<S>) {
-    while let Some(slot) = clients.delivery.outbox_beyond_budget() {
+    while let Some(slot) = clients.delivery.outbox_beyond_budget(0) {
         close_fullest(clients, slot);
     }
+}
+
+/// Makes room for a reply with these publications before it is encoded, so that a shard never has
+/// more than it could lease and one reply. Only connections with more than that are closed. Returns
+/// whether the reply is long.
+pub fn make_room<S: Sockets>(clients: &mut Clients<S>, publications: &[Arc<Publication>]) -> bool {
+    let bytes: usize = publications.iter().map(|publication| publication.cost_bytes()).sum();
+    if bytes <= REPLY_BUFFER_BYTES_MAX {
+        return false;
+    }
+    while let Some(slot) = clients.delivery.outbox_beyond_budget(bytes)
+        && clients.slots.tenant(slot).outbox_cost_bytes() > bytes
+    {
+        close_fullest(clients, slot);
+    }
+    true
 }
 
 fn close_fullest<S: Sockets>(clients: &mut Clients<S>, slot: Slot) {
