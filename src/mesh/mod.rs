@@ -22,7 +22,7 @@ pub use lane::{Lane, ShardLane};
 pub use outbound::Outbound;
 pub use post::Post;
 pub use to_bridge::{ClusterRequest, RemoteCall, ToBridge, ToBus};
-pub use to_control::ToControl;
+pub use to_control::{Stall, ToControl};
 pub use to_home::{Found, History, Publish, Subscribe, ToHome};
 pub use to_shard::{ControlRequest, ShardMail, Subscribed, Target, ToShard};
 pub use wake::{Wake, WakeFlag};

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::{
-    Answer, Asker, Outbound, Page, Published, Reader, ShardMail, Ticket, ToBridge, ToControl,
-    ToShard,
+    Answer, Asker, Outbound, Page, Published, Reader, ShardMail, Stall, Ticket, ToBridge,
+    ToControl, ToShard,
 };
 use crate::channel::{ChannelName, Publication};
 use crate::ids::{Position, ShardId};
@@ -105,6 +105,11 @@ impl Post {
     /// Hands the delivery times of an interval to control.
     pub fn delivery_times(&mut self, interval: Box<Interval>) {
         self.outbound.control().push(ToControl::DeliveryTimes(interval));
+    }
+
+    /// Reports a turn that took long to control, which logs it.
+    pub fn stalled(&mut self, stall: Stall) {
+        self.outbound.control().push(ToControl::Stalled(stall));
     }
 
     /// Removes and returns the oldest message of this shard to itself.

@@ -1,6 +1,9 @@
 //! Messages from shards and the bridge to the control thread.
 
+use std::time::Duration;
+
 use super::{Answer, RemoteCall, Ticket};
+use crate::ids::ShardId;
 use crate::metrics::Interval;
 
 /// A message to control.
@@ -15,6 +18,8 @@ pub enum ToControl {
     },
     /// The delivery times of a shard in one interval.
     DeliveryTimes(Box<Interval>),
+    /// A turn took so long that it is logged.
+    Stalled(Stall),
     /// A request of another node. The bridge sends the answer.
     Remote {
         /// The ticket of the bridge for the answer.
@@ -22,4 +27,15 @@ pub enum ToControl {
         /// The request.
         call: RemoteCall,
     },
+}
+
+/// A turn of a shard that took long.
+#[derive(Clone, Copy, Debug)]
+pub struct Stall {
+    /// The shard.
+    pub shard: ShardId,
+    /// How long the turn took.
+    pub took: Duration,
+    /// Number of such turns, of all shards, that were not logged before it.
+    pub left_out: u64,
 }

@@ -9,7 +9,8 @@ use super::drain::{Drained, Plan};
 use crate::api::{self, Api, ApiListener, Courier, Full, Parts};
 use crate::fatal;
 use crate::limits::RETRY_INTERVAL;
-use crate::mesh::{Addressed, ControlRequest, Inbox, Lane, ShardLane, ToBridge, ToControl};
+use crate::mesh::{Addressed, ControlRequest, Inbox, Lane, ShardLane, Stall, ToBridge, ToControl};
+use crate::metrics::{Percentiles, WINDOWS};
 
 /// Starts the control thread. Returns the shared progress of the drain.
 pub(super) fn start(
@@ -139,6 +140,10 @@ async fn receive(
                         });
                     }
                     ToControl::DeliveryTimes(interval) => api.status().delivery().add(interval),
+                    ToControl::Stalled(stall) => {
+                        let status = api.status();
+                        log_stall(stall, status.delivery().percentiles(status.now()));
+                    }
                     ToControl::Answer { ticket, answer } => courier.deliver(ticket, answer),
                 }
             }
@@ -161,6 +166,30 @@ async fn receive(
     }
 }
 
+/// Logs a long turn of a shard, with the recent delivery times of the node. Times are in seconds.
+fn log_stall(stall: Stall, delivery: [Percentiles; WINDOWS.len()]) {
+    let [ten, minute, five] = delivery
+        .map(|found| [found.p50, found.p90, found.p99, found.p999].map(|time| time.as_secs_f64()));
+    tracing::warn!(
+        shard = stall.shard.index(),
+        took = stall.took.as_secs_f64(),
+        left_out = (stall.left_out > 0).then_some(stall.left_out),
+        p50_10s = ten[0],
+        p90_10s = ten[1],
+        p99_10s = ten[2],
+        p999_10s = ten[3],
+        p50_1m = minute[0],
+        p90_1m = minute[1],
+        p99_1m = minute[2],
+        p999_1m = minute[3],
+        p50_5m = five[0],
+        p90_5m = five[1],
+        p99_5m = five[2],
+        p999_5m = five[3],
+        "a turn took long, and all clients of the shard waited"
+    );
+}
+
 /// Periodically tries again to send messages for which inboxes had no room. Otherwise they would
 /// wait until control sends something newer.
 async fn retry(lanes: &Lanes) {
@@ -175,4 +204,53 @@ async fn retry(lanes: &Lanes) {
 async fn drain(courier: &Arc<Courier>, plan: Plan) -> bool {
     let request = ControlRequest::Drain { over: plan.over(), last_end: plan.last_end() };
     courier.request_all(&request, plan.drain).await.is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::ids::ShardId;
+
+    /// A log that a test reads.
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_stall_is_logged_with_the_delivery_times_of_all_windows_in_seconds() {
+        let written = Written::default();
+        let writer = written.clone();
+        let log = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
+        let millis = Duration::from_millis;
+        let found = |times: [u64; 4]| {
+            let [p50, p90, p99, p999] = times.map(millis);
+            Percentiles { count: 1, p50, p90, p99, p999 }
+        };
+        let delivery = [found([1, 2, 3, 4]), found([5, 6, 7, 8]), found([9, 10, 11, 12])];
+        let stall = Stall { shard: ShardId::new(3), took: millis(250), left_out: 0 };
+        tracing::subscriber::with_default(log, || log_stall(stall, delivery));
+        let line: serde_json::Value =
+            serde_json::from_slice(&written.0.lock().unwrap()).expect("one line");
+        let fields = &line["fields"];
+        assert_eq!((&fields["shard"], &fields["took"]), (&3.into(), &0.25.into()), "{line}");
+        assert!(fields.get("left_out").is_none(), "{line}");
+        let names = ["10s", "1m", "5m"].map(|window| {
+            ["p50", "p90", "p99", "p999"].map(|percentile| format!("{percentile}_{window}"))
+        });
+        for (name, millis) in names.as_flattened().iter().zip(1..) {
+            assert_eq!(fields[name], f64::from(millis) / 1000.0, "{name}: {line}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use super::Shard;
 use crate::ids::Moment;
 use crate::kernel::Sockets;
 use crate::limits::{TURN_BATCHES_MAX, TURN_LOOPBACK_MAX, TURN_STALL, TURN_STALL_LOGGED};
-use crate::metrics::Percentiles;
+use crate::mesh::Stall;
 use crate::reason::DropReason;
 use crate::repeats::STALLS;
 
@@ -45,28 +45,19 @@ impl<S: Sockets> Shard<S> {
         self.counters.alive_nanos.set(began.nanos());
         if took > TURN_STALL {
             self.counters.loop_stalls.add(1);
-            self.log_stall(began, took);
+            self.report_stall(began, took);
         }
         self.has_more()
     }
 
-    /// Logs a long stall, with the delivery times of the last seconds on this shard.
-    fn log_stall(&mut self, began: Moment, took: Duration) {
+    /// Reports a long stall to control, which knows the delivery times of all shards.
+    fn report_stall(&mut self, began: Moment, took: Duration) {
         if took < TURN_STALL_LOGGED {
             return;
         }
         let Some(left_out) = STALLS.admit(began) else { return };
-        let Percentiles { p50, p99, p999, .. } = self.sessions.delivery().times().percentiles();
-        let (shard, left_out) = (self.sessions.shard().index(), (left_out > 0).then_some(left_out));
-        tracing::warn!(
-            shard,
-            ?took,
-            ?p50,
-            ?p99,
-            ?p999,
-            left_out,
-            "a turn took long, and all clients of the shard waited"
-        );
+        let shard = self.sessions.shard();
+        self.sessions.post().stalled(Stall { shard, took, left_out });
     }
 
     fn has_more(&self) -> bool {

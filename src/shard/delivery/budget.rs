@@ -206,14 +206,14 @@ mod tests {
         for one in &mut idle {
             let mut outbox = Outbox::default();
             push(one, 0, &mut outbox, 100);
-            assert!(one.cover());
+            assert!(one.cover(0));
             outbox.clear(&mut one.accounts);
             one.give_back();
         }
         let mut busy = budget(&leases);
         let mut outbox = Outbox::default();
         let mut bytes = 0;
-        while busy.cover() {
+        while busy.cover(0) {
             bytes = busy.accounts.bytes();
             push(&mut busy, 0, &mut outbox, 10_000);
         }
@@ -228,12 +228,12 @@ mod tests {
         let leases = OutboxLeases::new(1 << 20, 2);
         let mut new = budget(&leases);
         let mut busy = budget(&leases);
-        while busy.cover() {
+        while busy.cover(0) {
             push(&mut busy, 0, &mut Outbox::default(), 10_000);
         }
         assert_eq!(leases.blocks_left(), 0);
         push(&mut new, 0, &mut Outbox::default(), 1000);
-        assert!(new.cover(), "it has had a block from the start");
+        assert!(new.cover(0), "it has had a block from the start");
     }
 
     #[test]
