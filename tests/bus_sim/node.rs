@@ -201,7 +201,7 @@ impl Node {
                     ToControl::Answer { ticket, answer } => {
                         self.on_answer(setup, record, (ticket, answer));
                     }
-                    ToControl::DeliveryTimes(_) => {}
+                    ToControl::DeliveryTimes(_) | ToControl::Stalled(_) => {}
                     other @ ToControl::Remote { .. } => panic!("no other node: {other:?}"),
                 }
             }

@@ -109,7 +109,7 @@ impl Control {
             for message in batch {
                 match message {
                     ToControl::Answer { ticket, answer } => self.on_answer(scene, ticket, answer),
-                    ToControl::DeliveryTimes(_) => {}
+                    ToControl::DeliveryTimes(_) | ToControl::Stalled(_) => {}
                     other @ ToControl::Remote { .. } => panic!("no other node: {other:?}"),
                 }
             }
