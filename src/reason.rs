@@ -62,6 +62,8 @@ reasons! {
         Shutdown = 3001, "shutdown", "shutdown", true;
         /// The server failed while it handled bytes of this connection.
         InternalError = 3004, "internal server error", "internal_error", true;
+        /// Redis can't be reached or refuses, and a request of the client needs it.
+        BusUnavailable = 3004, "bus unavailable", "bus_unavailable", true;
         /// The client reads too slowly: its outbox is full.
         Slow = 3008, "slow", "slow", true;
         /// The node has no memory left for outboxes, and this outbox was the fullest of its shard.
@@ -72,7 +74,8 @@ reasons! {
         ForceReconnect = 3011, "force reconnect", "force_reconnect", true;
         /// The client sent nothing within the pong timeout.
         NoPong = 3012, "no pong", "no_pong", true;
-        /// The client sent more frames, pings or commands than allowed.
+        /// The client sent more frames, pings or commands than allowed, or a limit on channels is
+        /// reached.
         TooManyRequests = 3013, "too many requests", "too_many_requests", true;
         /// The client presented a token that this server can't accept.
         InvalidToken = 3500, "invalid token", "invalid_token", false;
@@ -243,6 +246,35 @@ reasons! {
             "node_channels", true;
         /// The server can't continue from the requested position.
         UnrecoverablePosition = 112, "unrecoverable position", "unrecoverable_position", false;
+    }
+}
+
+impl ClientError {
+    /// Returns the most similar close code, for requests whose error can only be told by a close.
+    /// The text of the error explains it better than that of the code.
+    pub const fn close_reason(self) -> CloseReason {
+        match self {
+            ClientError::Internal => CloseReason::InternalError,
+            ClientError::BusUnavailable | ClientError::BusAway | ClientError::ResultUnknown => {
+                CloseReason::BusUnavailable
+            }
+            ClientError::PermissionDenied => CloseReason::PermissionDenied,
+            ClientError::LimitExceeded => CloseReason::ChannelLimit,
+            ClientError::PublicationTooLong => CloseReason::MessageTooBig,
+            ClientError::NotAvailable => CloseReason::NotAvailable,
+            ClientError::TooManyRequests
+            | ClientError::ClientCreates
+            | ClientError::NetworkCreates
+            | ClientError::NodeCreates
+            | ClientError::NetworkChannels
+            | ClientError::NodeChannels => CloseReason::TooManyRequests,
+            ClientError::UnrecoverablePosition => CloseReason::InsufficientState,
+            ClientError::Unauthorized
+            | ClientError::UnknownChannel
+            | ClientError::MethodNotFound
+            | ClientError::AlreadySubscribed
+            | ClientError::BadRequest => CloseReason::BadRequest,
+        }
     }
 }
 

@@ -279,35 +279,9 @@ fn silent(reply: &Reply<'_>) -> Result<(), CloseReason> {
         Reply::Connected(_) | Reply::Subscribed(_) | Reply::Unsubscribed | Reply::Published => {
             Ok(())
         }
-        Reply::Error(error) => Err(close_reason(*error)),
+        Reply::Error(error) => Err(error.close_reason()),
         // These protocols have no commands with such replies.
         Reply::History { .. } | Reply::Echo { .. } => Err(CloseReason::InternalError),
-    }
-}
-
-/// Returns the close code that is most similar to an error.
-fn close_reason(error: ClientError) -> CloseReason {
-    match error {
-        ClientError::Internal
-        | ClientError::BusUnavailable
-        | ClientError::BusAway
-        | ClientError::ResultUnknown => CloseReason::InternalError,
-        ClientError::PermissionDenied => CloseReason::PermissionDenied,
-        ClientError::LimitExceeded => CloseReason::ChannelLimit,
-        ClientError::PublicationTooLong => CloseReason::MessageTooBig,
-        ClientError::NotAvailable => CloseReason::NotAvailable,
-        ClientError::TooManyRequests
-        | ClientError::ClientCreates
-        | ClientError::NetworkCreates
-        | ClientError::NodeCreates
-        | ClientError::NetworkChannels
-        | ClientError::NodeChannels => CloseReason::TooManyRequests,
-        ClientError::UnrecoverablePosition => CloseReason::InsufficientState,
-        ClientError::Unauthorized
-        | ClientError::UnknownChannel
-        | ClientError::MethodNotFound
-        | ClientError::AlreadySubscribed
-        | ClientError::BadRequest => CloseReason::BadRequest,
     }
 }
 

@@ -1,6 +1,7 @@
 """A plain WebSocket opens when all of its channels are subscribed, so all publications after
 `onopen` arrive. Before that, nothing is sent and nothing is lost."""
 
+import contextlib
 import json
 import socket
 import threading
@@ -8,7 +9,7 @@ import time
 
 import pytest
 
-from harness.client import Client, Plain
+from harness.client import Client, Closed, Plain
 from harness.proxy import Proxy
 from harness.server import Server, eventually
 from harness.wire import TEXT, Wire, frame, upgrade
@@ -96,6 +97,26 @@ def test_a_subscribe_and_a_history_while_redis_is_away_say_so(held):
             assert error["code"] == 100 and error["temporary"], error
             assert "Redis can't be reached" in error["message"], error
     link.silent = False
+
+
+def test_a_connect_with_subscriptions_while_redis_is_away_says_so_and_works_later(held):
+    server, link = held
+    subs = {"away-2": {}}
+    with Client(server, connect=False) as client:
+        client.send_commands(client.command("connect", subs=subs))
+        code, reason = client.closed()
+        assert code == 3004, "SDKs come back"
+        assert "Redis can't be reached" in reason and '"away-2"' in reason, reason
+    closes = server.settled_metrics("corecast_closes_total")
+    assert closes.total("corecast_closes_total", reason="bus_unavailable") == 1
+    assert closes.total("corecast_closes_total", reason="internal_error") == 0
+    link.silent = False
+
+    def connected():
+        with Client(server, connect=False) as client, contextlib.suppress(Closed):
+            return "connect" in client.ask("connect", subs=subs)
+
+    eventually(connected, 15, "it is back")
 
 
 def lookups(monitor):

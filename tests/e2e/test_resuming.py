@@ -87,7 +87,21 @@ def test_more_subscriptions_than_a_client_may_have_close_3505(connect, channel):
     client = connect(connect=False)
     names = {f"{channel}-{n}": {} for n in range(4)}
     client.send_commands(client.command("connect", subs=names))
-    assert client.closed()[0] == 3505
+    assert client.closed() == (
+        3505, "channel limit: 4 channels, but client.channels_max = 3")
+
+
+def test_a_channel_that_the_node_has_no_room_for_is_named(driver):
+    config = SERVER["config"] + "\n[channel]\nchannels_max = 1\n"
+    with Server(driver, config=config) as server, Client(server) as first:
+        first.subscribe("first")
+        with Client(server, connect=False) as client:
+            client.send_commands(client.command("connect", subs={"second": {}}))
+            text = 'too many requests: channel.channels_max is reached; channel "second"'
+            assert client.closed() == (3013, text)
+        with Client(server, connect=False) as client:
+            client.connected = client.call("connect", subs={"first": {}})
+            assert "first" in client.connected["subs"]
 
 
 @pytest.mark.parametrize("subs", [{"": {}}, {"a": 1}, ["a"]])

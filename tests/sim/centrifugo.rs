@@ -8,6 +8,7 @@ use super::payload;
 use super::replies::{Error, Publication, Push, Reply, Subscribe};
 use super::scene::Scene;
 use super::truth::{Place, Publisher};
+use super::verdict;
 
 /// A request without a reply so far.
 #[derive(Debug)]
@@ -67,6 +68,8 @@ pub struct Centrifugo {
     pub wanted: Vec<usize>,
     /// Whether subscriptions of this connection count as made by the application.
     pub resumes: bool,
+    /// Whether all wanted channels are taken for such subscriptions in each connection.
+    pub always_resumes: bool,
     /// Number of pings since frames were last sent.
     pub pings: usize,
     /// Codes of errors and of ended subscriptions, for tests that check them.
@@ -90,11 +93,11 @@ impl Centrifugo {
     /// the application made before.
     pub fn connect(&mut self, scene: &mut Scene<'_>) {
         let mut resumed = Vec::new();
-        let may_resume = !self.wanted.is_empty() && !scene.setup.lacks_channels();
-        let resumes = may_resume && scene.chance(40);
+        let resumes = self.always_resumes || !self.wanted.is_empty() && scene.chance(40);
         for &channel in self.wanted.iter().filter(|_| resumes) {
             let namespace = &scene.setup.channels[channel].namespace;
-            if namespace.allow_subscribe_for_anonymous && scene.chance(50) {
+            if namespace.allow_subscribe_for_anonymous && (self.always_resumes || scene.chance(50))
+            {
                 let place = self.memory.get(&channel).copied();
                 resumed.push((channel, place.filter(|_| scene.chance(80))));
             }
@@ -180,6 +183,14 @@ impl Centrifugo {
         &self.asked
     }
 
+    /// Called when the connection is closed. A channel that is refused is not wanted any more.
+    pub fn on_close(&mut self, scene: &Scene<'_>, text: &str) {
+        let refused = |channel: &usize| verdict::names(scene, text, *channel);
+        if verdict::names_limit(text) {
+            self.wanted.retain(|channel| !refused(channel));
+        }
+    }
+
     /// Called when the connection ends. Only positions are kept.
     pub fn end(&mut self) {
         self.subscribed.clear();
@@ -261,6 +272,11 @@ impl Centrifugo {
         let expected = match ask {
             Ask::Subscribe { channel, .. } if error.code == 111 && scene.setup.lacks_channels() => {
                 self.wanted.retain(|other| other != channel);
+                111
+            }
+            Ask::Publish { .. } | Ask::History { .. } | Ask::Refused { .. }
+                if error.code == 111 && scene.setup.lacks_channels() =>
+            {
                 111
             }
             Ask::Subscribe { channel, .. } if self.subscribed.contains_key(channel) => 105,

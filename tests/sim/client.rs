@@ -88,6 +88,8 @@ pub struct Client {
     pings_sent: usize,
     /// Close codes and HTTP statuses, in the order of their arrival.
     pub ends: Vec<u16>,
+    /// Texts of close frames.
+    pub texts: Vec<String>,
     /// Connections that the client left without closing them.
     pub abandoned: Vec<LinkId>,
 }
@@ -110,6 +112,7 @@ impl Client {
             leaving: false,
             pings_sent: 0,
             ends: Vec::new(),
+            texts: Vec::new(),
             abandoned: Vec::new(),
         }
     }
@@ -260,10 +263,14 @@ impl Client {
         let echoed = self.leaving || self.tainted;
         assert!(echoed || !text.is_empty(), "SDKs reconnect after an empty reason");
         assert!(
-            echoed || super::verdict::may_close(self, scene, code),
+            echoed || super::verdict::may_close(self, scene, code, text),
             "client {} was closed without cause: {code} {text:?}",
             self.number
         );
+        self.texts.push(text.to_owned());
+        if let Speech::Centrifugo(centrifugo) = &mut self.speech {
+            centrifugo.on_close(scene, text);
+        }
         if let Speech::Plain(plain) = &mut self.speech {
             if code == 3010 && !plain.envelope {
                 // One of its positions can't be recovered, but the code does not say which.

@@ -80,6 +80,10 @@ impl Setup {
         options.inbound_bytes_max = random.pick(&[1_500, 1 << 20]);
         options.history_bytes_max = random.pick(&[4_000, 20_000, 1 << 20]);
         client.channels_max = random.pick(&[2, 16]);
+        // Few, but as many as one client asks for at once.
+        let created_per_second_max = random.pick(&[12, 10_000, 10_000, 10_000]);
+        Arc::make_mut(&mut options.settings).channel.created_per_second_max =
+            created_per_second_max;
         options.connections_max = random.pick(&[6, 64]);
         let mut setup = Setup {
             shards,
@@ -103,6 +107,7 @@ impl Setup {
     pub fn lacks_channels(&self) -> bool {
         self.channels_max < self.channels.len()
             || self.options.client().channels_created_per_second_max < 10_000
+            || self.options.settings.channel.created_per_second_max < 10_000
     }
 
     /// Returns the settings for changes.

@@ -70,7 +70,10 @@ pub fn on_refused<S: Sockets>(
     let Some(waiting) = waiting else { return };
     match clients.slots.connection(key).state {
         State::Upgrading => return upgrading::refuse(clients, key, error, channel.as_str()),
-        State::Resuming => return resuming::on_refused(clients, key, error),
+        State::Resuming => {
+            resuming::on_refused(clients, key, error, channel.as_str());
+            return;
+        }
         _ => {}
     }
     if replying::fail(clients, key, waiting.request, error) != Flow::Stop {

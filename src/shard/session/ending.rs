@@ -1,7 +1,9 @@
 //! Codes and texts for ends of connections and subscriptions, and the state of the drain.
 
+use crate::connection::WaitingSubscribe;
 use crate::ids::Tick;
-use crate::reason::{CloseReason, UnsubscribeReason};
+use crate::limits::UPGRADE_TIMEOUT;
+use crate::reason::{ClientError, CloseReason, UnsubscribeReason};
 
 /// The code and text that a client and the application get at the end of a connection or
 /// subscription.
@@ -23,6 +25,25 @@ impl Farewell<'static> {
     pub fn of_subscription(reason: UnsubscribeReason) -> Farewell<'static> {
         let (code, text) = reason.code_and_text();
         Farewell { code, text }
+    }
+}
+
+/// Returns the text for a client whose connection can't begin because of an error in `channel`.
+pub fn text_of_refusal(error: ClientError, channel: &str) -> String {
+    // Escaped, because a name may contain anything that a namespace allows.
+    format!("{}; channel {channel:?}", error.details().text)
+}
+
+/// Returns the text for a client whose connection has waited for [`UPGRADE_TIMEOUT`] and still
+/// waits for these subscriptions.
+pub fn text_of_timeout(waiting: &[WaitingSubscribe]) -> String {
+    match waiting {
+        [] => "subscribing took too long".to_owned(),
+        [first, others @ ..] => format!(
+            "subscribing took longer than {UPGRADE_TIMEOUT:?}; channel {:?} and {} others",
+            first.channel.as_str(),
+            others.len()
+        ),
     }
 }
 

@@ -2,11 +2,14 @@
 //! connection, so that connections need no timers.
 
 use super::clients::Clients;
+use super::ending::{Farewell, text_of_timeout};
 use super::{closing, refusing};
-use crate::connection::{Attention, Connection, Deadlines, Due, Flags, Patience, ReadPause, State};
+use crate::connection::{
+    Attention, Connection, Deadlines, Due, Flags, Patience, PendingRequest, ReadPause, State,
+};
 use crate::ids::{Slot, Tick};
 use crate::kernel::{ConnectionKey, Release, Sockets};
-use crate::limits::{CLOSE_DEAD_TIMEOUT, ROUND_TICKS_MAX, TICK_SLOTS, UPGRADE_TIMEOUT};
+use crate::limits::{CLOSE_DEAD_TIMEOUT, ROUND_TICKS_MAX, TICK_SLOTS};
 use crate::reason::{CloseReason, Refusal};
 use crate::settings::Client;
 
@@ -47,7 +50,7 @@ fn on_deadline<S: Sockets>(clients: &mut Clients<S>, slot: Slot) {
         }
         State::Opened => closing::close(clients, key, CloseReason::Stale),
         State::Upgrading => give_up_upgrade(clients, key),
-        State::Resuming => closing::close(clients, key, CloseReason::InternalError),
+        State::Resuming => give_up_connect(clients, key),
         State::Connected => on_heartbeat(clients, key),
         State::Closing => {
             // In a drain the kernel may continue to deliver the data after the process has ended.
@@ -64,15 +67,21 @@ fn give_up_upgrade<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
     let connection = clients.slots.connection(key);
     let plain = connection.busy.as_ref().and_then(|busy| busy.plain.as_ref());
     let waiting = plain.map(|plain| plain.waiting.as_slice()).unwrap_or_default();
-    let text = match waiting {
-        [] => "subscribing took too long".to_owned(),
-        [first, others @ ..] => format!(
-            "subscribing took longer than {UPGRADE_TIMEOUT:?}; channel {:?} and {} others",
-            first.channel.as_str(),
-            others.len()
-        ),
-    };
+    let text = text_of_timeout(waiting);
     closing::refuse_upgrade(clients, key, &text);
+}
+
+/// Closes a connection whose `connect` has waited for subscriptions for [`UPGRADE_TIMEOUT`].
+fn give_up_connect<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
+    let busy = clients.slots.connection(key).busy.as_ref();
+    let waiting = match busy.and_then(|busy| busy.waiting.as_deref()) {
+        Some(PendingRequest::Connect(resuming)) => resuming.waiting.as_slice(),
+        other => unreachable!("a client that resumes waits for its subscriptions: {other:?}"),
+    };
+    let text = text_of_timeout(waiting);
+    let reason = CloseReason::InternalError;
+    let farewell = Farewell { code: reason.details().code, text: &text };
+    closing::close_with(clients, key, reason, farewell);
 }
 
 /// Schedules the first ping of a connection at a random time in the second half of the interval. So

@@ -3,6 +3,7 @@
 
 use super::clients::Clients;
 use super::closing;
+use super::ending::Farewell;
 use crate::connection::{Flags, PendingRequest};
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::protocol::{Connected, Reply};
@@ -36,7 +37,20 @@ pub fn reply<S: Sockets>(
             clients.send_reply(key, frames);
             Flow::Continue
         }
-        Err(reason) => stop(clients, key, reason),
+        Err(reason) => {
+            // The text of an error says more than that of the most similar close code.
+            let text = match reply {
+                Reply::Error(error) => error.details().text,
+                _ => reason.details().text,
+            };
+            closing::close_with(
+                clients,
+                key,
+                reason,
+                Farewell { code: reason.details().code, text },
+            );
+            Flow::Stop
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use super::clients::Clients;
+use super::ending::{Farewell, text_of_refusal};
 use super::homes::{Homes, Start};
 use super::replying::{self, Flow};
 use super::{closing, heartbeat, reporting, subscriptions};
@@ -43,13 +44,15 @@ pub fn begin<S: Sockets>(
     id: u32,
     resumed: &[&Resumed<'_>],
 ) -> Flow {
-    if resumed.len() > clients.options.client().channels_max {
-        return replying::stop(clients, key, CloseReason::ChannelLimit);
+    let (count, most) = (resumed.len(), clients.options.client().channels_max);
+    if count > most {
+        let text = format!("channel limit: {count} channels, but client.channels_max = {most}");
+        return refuse(clients, key, CloseReason::ChannelLimit, &text);
     }
     for (resumed, ahead) in resumed.iter().zip(0..) {
         // Nothing is charged before all channels are checked, so each check counts those before it.
-        if homes.creating.check_name(clients, key, &resumed.channel, ahead).is_err() {
-            return replying::stop(clients, key, CloseReason::TooManyRequests);
+        if let Err(error) = homes.creating.check_name(clients, key, &resumed.channel, ahead) {
+            return on_refused(clients, key, error, &resumed.channel);
         }
     }
     let deadline = clients.clock.tick().after(UPGRADE_TIMEOUT);
@@ -127,13 +130,26 @@ pub fn on_subscribed<S: Sockets>(
     subscriptions::add(clients, key, place, terms);
 }
 
-/// Handles the refusal of one of the subscriptions. The client comes back with all of them.
-pub fn on_refused<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, error: ClientError) {
-    let reason = match error {
-        ClientError::TooManyRequests => CloseReason::TooManyRequests,
-        _ => CloseReason::InternalError,
-    };
-    closing::close(clients, key, reason);
+/// Closes the connection, because one of its channels is refused. Most such errors are temporary,
+/// and the client comes back with all of its subscriptions.
+pub fn on_refused<S: Sockets>(
+    clients: &mut Clients<S>,
+    key: ConnectionKey,
+    error: ClientError,
+    channel: &str,
+) -> Flow {
+    refuse(clients, key, error.close_reason(), &text_of_refusal(error, channel))
+}
+
+fn refuse<S: Sockets>(
+    clients: &mut Clients<S>,
+    key: ConnectionKey,
+    reason: CloseReason,
+    text: &str,
+) -> Flow {
+    let farewell = Farewell { code: reason.details().code, text };
+    closing::close_with(clients, key, reason, farewell);
+    Flow::Stop
 }
 
 /// Begins the session if all channels have been answered. Returns true if it does.

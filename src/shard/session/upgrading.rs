@@ -7,7 +7,7 @@
 //! temporary, the answer is a 503, which clients and proxies know how to retry.
 
 use super::clients::Clients;
-use super::ending::Farewell;
+use super::ending::{Farewell, text_of_refusal};
 use super::homes::{Homes, Start};
 use super::replying::Flow;
 use super::{closing, heartbeat, reporting, subscriptions};
@@ -182,9 +182,7 @@ pub fn refuse<S: Sockets>(
 ) {
     let details = error.details();
     if details.reconnect {
-        // Escaped, because a name may contain anything that a namespace allows.
-        let text = format!("{}; channel {detail:?}", details.text);
-        return closing::refuse_upgrade(clients, key, &text);
+        return closing::refuse_upgrade(clients, key, &text_of_refusal(error, detail));
     }
     let connection = clients.slots.connection(key);
     let encoded = connection.wire.encode_reply(0, &Reply::Error(error), &mut Vec::new());

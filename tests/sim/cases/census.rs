@@ -12,13 +12,15 @@ const SCHEDULES: u64 = 800;
 /// Reasons that occur in no schedule. Clients that behave stay far below the limits of rates and
 /// channels, nothing panics, every publisher has permission, and nobody presents a token. So few
 /// clients do not use up the memory for outboxes (`slow_clients` does that).
-const ABSENT: [CloseReason; 6] = [
+const ABSENT: [CloseReason; 7] = [
     CloseReason::InternalError,
     CloseReason::TooManyRequests,
     CloseReason::InvalidToken,
     CloseReason::ChannelLimit,
     CloseReason::PermissionDenied,
     CloseReason::OutboxesFull,
+    // There is no bus.
+    CloseReason::BusUnavailable,
 ];
 
 #[test]

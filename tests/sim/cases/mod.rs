@@ -10,6 +10,7 @@ mod missed;
 mod order;
 mod recovery;
 mod replies;
+mod resuming;
 mod slow_clients;
 mod sweeps;
 
