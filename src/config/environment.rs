@@ -12,8 +12,8 @@ use crate::units::parse_count;
 /// Prefix of the environment variables that are settings.
 const ENVIRONMENT_PREFIX: &str = "CORECAST_";
 
-/// Variables with this prefix that are no settings: those of the commands, that of the examples, and
-/// the one that names this program to scripts.
+/// Variables with this prefix that are no settings: those of the commands, that of the examples,
+/// and the one that names this program to scripts.
 const ENVIRONMENT_OF_OTHERS: [&str; 6] = [
     "CORECAST_CONFIG",
     "CORECAST_API_URL",
@@ -23,8 +23,8 @@ const ENVIRONMENT_OF_OTHERS: [&str; 6] = [
     "CORECAST_BIN",
 ];
 
-/// Variables of the tests and the checker of Corecast, which a program with built-in faults inherits
-/// from them. All other programs refuse them, because nothing reads them.
+/// Variables of the tests and the checker of Corecast, which a program with built-in faults
+/// inherits from them. All other programs refuse them, because nothing reads them.
 const ENVIRONMENT_OF_TESTS: &[&str] = if cfg!(feature = "sabotage") {
     &[
         "CORECAST_FAULT",
@@ -179,7 +179,7 @@ fn environment_value(dotted: &str, default: Option<&Value>, text: &str) -> Resul
     }
 }
 
-/// Splits a list at its commas and at its line breaks, with which a file may have one element in each
+/// Splits a list at its commas and at its line breaks, so that a file may have one element in each
 /// line. Brackets, as in a file, are an error: they would silently become
 /// part of the first and last element. Messages show the text as `shown`.
 fn environment_list<'t>(text: &'t str, shown: &str) -> Result<Vec<&'t str>, String> {

@@ -29,7 +29,7 @@ pub(super) struct Advice {
     pub(super) text: String,
 }
 
-const OTHER_REDIS: &str = "streams are only read from the Redis of redis.url, which is another one: \
+const OTHER_REDIS: &str = "streams are only read from the Redis of redis.url, which is another: \
                            let the application add its entries there";
 const NO_REDIS: &str = "streams are only read from the Redis of redis.url: set it to the Redis of \
                         these streams, which then connects the nodes as well";

@@ -212,7 +212,8 @@ fn the_streams_of_all_consumers_are_read() {
         {"name": "b", "type": "redis_stream", "redis_stream": {"address": "redis://:sesame@other:1",
           "streams": ["two", "three"], "consumer_group": "other", "method_value": "m",
           "tls": {"enabled": true}}},
-        {"name": "c", "type": "redis_stream", "enabled": false, "redis_stream": {"streams": ["no"]}},
+        {"name": "c", "type": "redis_stream", "enabled": false,
+          "redis_stream": {"streams": ["no"]}},
         {"name": "d", "type": "kafka"},
         {"name": "e", "type": "kafka"}
       ]}"#;
@@ -220,7 +221,7 @@ fn the_streams_of_all_consumers_are_read() {
     let settings = check_text(&found.text).expect("valid");
     assert_eq!(settings.redis.ingest, ["one", "two", "three"]);
     for (key, part) in [
-        ("consumers[\"b\"].address", "is another one"),
+        ("consumers[\"b\"].address", "which is another"),
         ("consumers[\"b\"].consumer_group", "old entries are published again"),
         ("consumers[\"b\"].method_value", "the names of fields are fixed"),
         ("consumers[\"b\"].tls", "the connection of redis.url alone"),
