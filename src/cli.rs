@@ -24,7 +24,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::config::{Flags, load, log_format};
+use crate::config::{Flags, check_variables, load, log_format};
 use crate::fatal;
 use crate::server::StartupReport;
 use crate::settings::{LogFormat, Settings};
@@ -75,13 +75,13 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => return run_serve(args),
         Command::Config(command) => config::run(command),
         Command::Doctor(args) => doctor::run(args),
-        Command::Publish(args) => publish::run(&args),
-        Command::Subscribe(args) => subscribe::run(&args),
+        Command::Publish(args) => call(|| publish::run(&args)),
+        Command::Subscribe(args) => call(|| subscribe::run(&args)),
         Command::Generate(subcommand) => generate::run(&subcommand, &Cli::command()),
-        Command::Info(args) => info::run(&args),
-        Command::Channels(args) => channels::run(&args),
-        Command::History(args) => history::run(&args),
-        Command::Disconnect(args) => disconnect::run(&args),
+        Command::Info(args) => call(|| info::run(&args)),
+        Command::Channels(args) => call(|| channels::run(&args)),
+        Command::History(args) => call(|| history::run(&args)),
+        Command::Disconnect(args) => call(|| disconnect::run(&args)),
     };
     match outcome {
         Ok(()) | Err(Failure::OutputClosed) => ExitCode::SUCCESS,
@@ -90,6 +90,12 @@ pub fn run() -> ExitCode {
             ExitCode::from(EXIT_FAILED)
         }
     }
+}
+
+/// Runs a command that calls a server, unless a variable of the environment is misspelt.
+fn call(run: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+    check_variables(environment())?;
+    run()
 }
 
 /// Runs the server. Its errors have the format of its log.
@@ -158,13 +164,13 @@ mod tests {
 
     #[test]
     fn serve_takes_its_flags() {
-        let line = "corecast serve --dev --echo --listen [::1]:1 --listen 127.0.0.1:2 --shards 3";
+        let line = "corecast serve --dev --echo --listen [::1]:1 --listen 127.0.0.1:2 --shards 1k";
         let cli = Cli::try_parse_from(line.split(' ')).expect("valid");
         let Command::Serve(args) = cli.command else { panic!("serve") };
         let flags = args.into_flags();
         assert!(flags.dev && flags.echo);
         assert_eq!(flags.listen, ["[::1]:1", "127.0.0.1:2"]);
-        assert_eq!(flags.shards, Some(3));
+        assert_eq!(flags.shards, Some(1000));
         for wrong in ["corecast", "corecast serve --driver kqueue", "corecast publish a"] {
             let error = Cli::try_parse_from(wrong.split(' ')).expect_err(wrong);
             assert_eq!(error.exit_code(), 2, "{wrong}");

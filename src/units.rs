@@ -39,12 +39,13 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     })
 }
 
-/// Parses a size such as "512B", "64KiB" or "1MiB", in bytes.
+/// Parses a size such as "512B", "64KiB" or "1MiB", in bytes. A number without a unit counts bytes.
 ///
 /// # Errors
 /// A message with the text and the expected form.
 pub(crate) fn parse_size(text: &str) -> Result<usize, String> {
-    let value = parse_with_units(text, &SIZE_UNITS).and_then(|bytes| usize::try_from(bytes).ok());
+    let bytes = text.parse().ok().or_else(|| parse_with_units(text, &SIZE_UNITS));
+    let value = bytes.and_then(|bytes| usize::try_from(bytes).ok());
     value.ok_or_else(|| {
         format!("{text:?} is not a size: use a number and B, KiB, MiB or GiB, such as \"64KiB\"")
     })
@@ -65,7 +66,13 @@ pub(crate) fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D
 
 /// Deserializes a size in bytes.
 pub(crate) fn size<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
-    parse_size(&text(from, "a size such as \"64KiB\"")?).map_err(D::Error::custom)
+    match toml::Value::deserialize(from)? {
+        toml::Value::String(text) => parse_size(&text).map_err(D::Error::custom),
+        toml::Value::Integer(bytes) if bytes >= 0 => {
+            usize::try_from(bytes).map_err(D::Error::custom)
+        }
+        other => Err(D::Error::custom(format!("{other} is not a size such as \"64KiB\""))),
+    }
 }
 
 /// Deserializes a string. The error for other types contains `expected`.
@@ -86,7 +93,7 @@ mod tests {
         {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
-        for (text, bytes) in [("0B", 0), ("512B", 512), ("64KiB", 65_536), ("1 MiB", 1 << 20)] {
+        for (text, bytes) in [("0B", 0), ("512", 512), ("64KiB", 65_536), ("1 MiB", 1 << 20)] {
             assert_eq!(parse_size(text), Ok(bytes), "{text}");
         }
         for (text, count) in
@@ -100,7 +107,7 @@ mod tests {
         for text in ["", "5", "s", "-5s", "1.5s", "5 seconds", "99999999999999999999s"] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
-        for text in ["64KB", "64kib", "1e3B", "20000000000GiB"] {
+        for text in ["", "-1", "64KB", "64kib", "1e3B", "20000000000GiB"] {
             assert!(parse_size(text).is_err(), "{text}");
         }
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::config::Flags;
+use crate::units::parse_count;
 
 /// Flags that override settings.
 #[derive(Debug, Args)]
@@ -28,7 +29,7 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "ADDR")]
     api_listen: Option<String>,
     /// Number of threads that serve clients; 0 means one per core.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = shard_count)]
     shards: Option<u32>,
     /// How to drive sockets; auto uses io_uring where the host allows it.
     #[arg(long, value_parser = ["auto", "io_uring", "epoll"])]
@@ -54,6 +55,11 @@ impl ServeArgs {
             redis: self.redis,
         }
     }
+}
+
+/// Parses a number of shards, which may be written as in a file.
+fn shard_count(text: &str) -> Result<u32, String> {
+    u32::try_from(parse_count(text)?).map_err(|_| format!("{text:?} is too large a number"))
 }
 
 /// The variables of the environment. Bytes that are no UTF-8 become U+FFFD, which no setting

@@ -2,7 +2,9 @@
 
 use super::problem::Found;
 use crate::limits::{API_KEY_BYTES_MAX, SETTING_PATH_PREFIX_BYTES_MAX};
-use crate::origins::{is_host_pattern, is_origin_pattern, matches_all_pages};
+use crate::origins::{
+    admits_strangers, is_host_pattern, is_origin_pattern, is_rebindable, matches_all_pages,
+};
 use crate::settings::Settings;
 
 /// Finds access that is open to more people than intended.
@@ -70,6 +72,13 @@ fn check_origins(settings: &Settings, found: &mut Found) {
                  your own origins, such as [\"https://example.com\"]"
             );
             found.add("client.allowed_origins", text);
+        } else if admits_strangers(origin) && !settings.dev {
+            let text = format!(
+                "has {origin:?}, which matches hosts that anyone can register: let the * stand \
+                 before a domain of your own, as in \"https://*.example.com\", or before an ending \
+                 of private networks, as in \"http://*.localhost\""
+            );
+            found.add("client.allowed_origins", text);
         } else if !is_origin_pattern(origin) {
             let text = format!(
                 "has {origin:?}, which is not an origin: use scheme and host, and the port unless \
@@ -87,6 +96,14 @@ pub(super) fn check_paths(settings: &Settings, found: &mut Found) {
         let text = format!(
             "has {host:?}, which is not a host: use a name or an address without scheme and port, \
              such as \"example.com\", \"*.example.com\", \"10.0.0.5\" or \"[::1]\""
+        );
+        found.add("server.hosts", text);
+    }
+    let is_open = |host: &&String| is_host_pattern(host) && is_rebindable(host);
+    for host in settings.server.hosts.iter().filter(is_open) {
+        let text = format!(
+            "has {host:?}, which matches names that anyone can register and point at this server: \
+             let the * stand before a domain of your own, as in \"*.example.com\""
         );
         found.add("server.hosts", text);
     }

@@ -3,32 +3,44 @@
 use toml::{Table, Value};
 
 use super::error::{Error, Origin};
-use super::keys::{known_keys, nearest};
+use super::keys::{equivalent, known_keys, nearest};
 use super::later::later;
 use super::secrets;
-use super::value_files::Variable;
+use super::value_files::{Variable, names_a_file};
 use crate::units::parse_count;
 
 /// Prefix of the environment variables that are settings.
 const ENVIRONMENT_PREFIX: &str = "CORECAST_";
 
-/// Variables with this prefix that are no settings: those of the commands, and those that the
-/// examples, the tests and the checker of Corecast read and pass on to the servers they start.
-const ENVIRONMENT_OF_OTHERS: [&str; 13] = [
+/// Variables with this prefix that are no settings: those of the commands, that of the examples,
+/// and the one that names this program to scripts.
+const ENVIRONMENT_OF_OTHERS: [&str; 6] = [
     "CORECAST_CONFIG",
     "CORECAST_API_URL",
     "CORECAST_API_KEY",
     "CORECAST_URL",
     "CORECAST_WS_URL",
     "CORECAST_BIN",
-    "CORECAST_FAULT",
-    "CORECAST_SABOTAGED",
-    "CORECAST_CHECKER_NETWORK",
-    "CORECAST_SATURATED_SECONDS",
-    "CORECAST_SIM_SEED",
-    "CORECAST_SIM_SCHEDULES",
-    "CORECAST_SIM_TRACE",
 ];
+
+/// Variables of the tests and the checker of Corecast, which a program with built-in faults
+/// inherits from them. All other programs refuse them, because nothing reads them.
+const ENVIRONMENT_OF_TESTS: &[&str] = if cfg!(feature = "sabotage") {
+    &[
+        "CORECAST_FAULT",
+        "CORECAST_SABOTAGED",
+        "CORECAST_CHECKER_NETWORK",
+        "CORECAST_SATURATED_SECONDS",
+        "CORECAST_SIM_SEED",
+        "CORECAST_SIM_SCHEDULES",
+        "CORECAST_SIM_TRACE",
+    ]
+} else {
+    &[]
+};
+
+/// Settings of the commands that call a server, in the form of variables without their prefix.
+const OF_CALLERS: [&str; 3] = ["api.url", "api.key", "url"];
 
 /// Returns the settings among the environment variables.
 pub(super) fn load_environment(
@@ -38,16 +50,12 @@ pub(super) fn load_environment(
     let known = known_keys(defaults);
     let mut layer = Table::new();
     for (name, text) in environment {
-        let Some(rest) = name.strip_prefix(ENVIRONMENT_PREFIX) else { continue };
-        if ENVIRONMENT_OF_OTHERS.contains(&name.as_str()) || is_service_link(rest, &text) {
-            continue;
-        }
+        let Some(dotted) = setting_of(&name, &text) else { continue };
         let invalid = |message: String| Error::Value {
             origin: Origin::Environment,
             key: name.clone(),
             message,
         };
-        let dotted = rest.to_ascii_lowercase().replacen('_', ".", 1);
         let Variable { dotted, text } =
             Variable { dotted, text }.resolved(&known).map_err(invalid)?;
         if !known.contains(&dotted) {
@@ -75,16 +83,43 @@ pub(super) fn load_environment(
     Ok(layer)
 }
 
+/// Finds a variable that nothing reads, for a command that reads no settings.
+pub(super) fn check_names(
+    defaults: &Table,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<(), Error> {
+    let mut known = known_keys(defaults);
+    for (name, text) in environment {
+        let Some(dotted) = setting_of(&name, &text) else { continue };
+        if !known.contains(&dotted) && !names_a_file(&dotted, &known) {
+            known.extend(OF_CALLERS.map(str::to_owned));
+            return Err(unknown_variable(name, &dotted, &known));
+        }
+    }
+    Ok(())
+}
+
+/// Returns what a variable would set, as `section.key`, if it is not for something else.
+fn setting_of(name: &str, text: &str) -> Option<String> {
+    let rest = name.strip_prefix(ENVIRONMENT_PREFIX)?;
+    let is_other = ENVIRONMENT_OF_OTHERS.contains(&name) || ENVIRONMENT_OF_TESTS.contains(&name);
+    let is_setting = !is_other && !is_service_link(rest, text);
+    is_setting.then(|| rest.to_ascii_lowercase().replacen('_', ".", 1))
+}
+
 /// The error for a variable that nothing reads. A typo must not silently keep a default.
 fn unknown_variable(name: String, dotted: &str, known: &[String]) -> Error {
     let origin = Origin::Environment;
-    if let Some(later) = later(dotted) {
-        return Error::Later { origin, key: name, later };
-    }
     let to_variable = |key: String| {
         format!("{ENVIRONMENT_PREFIX}{}", key.replacen('.', "_", 1).to_ascii_uppercase())
     };
-    Error::UnknownKey { origin, nearest: nearest(dotted, known).map(to_variable), key: name }
+    match (equivalent(dotted), later(dotted)) {
+        (None, Some(later)) => Error::Later { origin, key: name, later },
+        (same, _) => {
+            let nearest = same.or_else(|| nearest(dotted, known)).map(to_variable);
+            Error::UnknownKey { origin, nearest, key: name }
+        }
+    }
 }
 
 /// Whether Kubernetes sets this variable. In every pod it sets variables such as
@@ -144,7 +179,8 @@ fn environment_value(dotted: &str, default: Option<&Value>, text: &str) -> Resul
     }
 }
 
-/// Splits a list at its commas. Brackets, as in a file, are an error: they would silently become
+/// Splits a list at its commas and at its line breaks, so that a file may have one element in each
+/// line. Brackets, as in a file, are an error: they would silently become
 /// part of the first and last element. Messages show the text as `shown`.
 fn environment_list<'t>(text: &'t str, shown: &str) -> Result<Vec<&'t str>, String> {
     let trimmed = text.trim();
@@ -154,7 +190,8 @@ fn environment_list<'t>(text: &'t str, shown: &str) -> Result<Vec<&'t str>, Stri
              quotes, only commas between its elements, such as a,b"
         ));
     }
-    Ok(text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect())
+    let parts = text.split([',', '\n', '\r']).map(str::trim);
+    Ok(parts.filter(|part| !part.is_empty()).collect())
 }
 
 fn environment_texts(text: &str, shown: &str) -> Result<Value, String> {

@@ -2,6 +2,7 @@
 
 use toml::Table;
 
+use super::centrifugo;
 use crate::limits::KEY_LIKENESS_MIN;
 
 /// Returns all settings, as `section.key`.
@@ -14,6 +15,25 @@ pub(super) fn known_keys(defaults: &Table) -> Vec<String> {
     let others = ["channel.slow_policy", "channel.events", "redis.ingest", "events.stream"];
     known.extend(others.map(str::to_owned));
     known
+}
+
+/// Settings as other servers call them, and the same in Corecast. Centrifugo's names are in
+/// [`centrifugo`].
+const OTHER_NAMES: [(&str, &str); 8] = [
+    ("server.address", "server.listen"),
+    ("server.addr", "server.listen"),
+    ("server.bind", "server.listen"),
+    ("server.host", "server.listen"),
+    ("server.port", "server.listen"),
+    ("server.api_port", "server.api_listen"),
+    ("server.proxy", "server.proxies"),
+    ("server.trusted_proxies", "server.proxies"),
+];
+
+/// Returns the setting that other servers call `key`.
+pub(super) fn equivalent(key: &str) -> Option<String> {
+    let own = OTHER_NAMES.iter().find(|(name, _)| *name == key).map(|(_, to)| *to);
+    own.or_else(|| centrifugo::equivalent(key)).map(str::to_owned)
 }
 
 /// Returns the known key that is most similar to `key`. The last part is also compared alone,

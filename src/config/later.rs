@@ -12,7 +12,28 @@ pub struct Later {
 
 /// Words of settings, in Centrifugo's names and in those of other servers, with their feature. A
 /// word stands alone in a setting or between `_`. The first match counts.
-const WORDS: [(&[&str], Later); 12] = [
+const WORDS: [(&[&str], Later); 15] = [
+    (
+        &["subscribe_to_user_personal_channel", "user_subscribe_to_personal"],
+        Later {
+            subject: "personal channels of users are",
+            instead: "subscribe clients with the method subscribe of the API",
+        },
+    ),
+    (
+        &["connections_per_address_max"],
+        Later {
+            subject: "a limit for the connections of one address is",
+            instead: "set it in the proxy in front, such as limit_conn in nginx",
+        },
+    ),
+    (
+        &["metrics", "prometheus"],
+        Later {
+            subject: "a choice of metrics is",
+            instead: "all are at /metrics of server.api_listen",
+        },
+    ),
     (
         &["presence", "join_leave"],
         Later {
@@ -131,6 +152,10 @@ mod tests {
             ("CORECAST_SERVER_TLS_CERT", "TLS is"),
             ("kafka.brokers", "this source of publications is"),
             ("channel.allowed_delta_types", "this option of channels is"),
+            ("client.subscribe_to_user_personal_channel.enabled", "personal channels of users are"),
+            ("metrics.enabled", "a choice of metrics is"),
+            ("client.connections_per_address_max", "a limit for the connections of one address is"),
+            ("proxies", "forwarding requests to the application is"),
         ] {
             assert_eq!(later(key).map(|later| later.subject), Some(subject), "{key}");
         }

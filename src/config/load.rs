@@ -9,9 +9,9 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use super::check;
-use super::environment::{load_environment, whole_number};
+use super::environment::{check_names, load_environment, whole_number};
 use super::error::{Error, Origin};
-use super::keys::{known_keys, nearest};
+use super::keys::{equivalent, known_keys, nearest};
 use super::later::later;
 use super::secrets;
 use crate::channel::{Namespace, Namespaces};
@@ -108,6 +108,17 @@ pub fn load(
     }
 }
 
+/// Checks the names of the variables for a command that calls a server, and reads no settings. A
+/// misspelt variable must not send it to another server. Values are not read.
+///
+/// # Errors
+/// A variable that nothing reads.
+pub fn check_variables(
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<(), Error> {
+    check_names(&Layers::defaults()?.base, environment)
+}
+
 /// Checks a configuration that is not in a file.
 ///
 /// # Errors
@@ -143,7 +154,7 @@ fn parse(origin: &Origin, text: &str) -> Result<Table, Error> {
 }
 
 /// The place of an error in a text.
-fn place(text: &str, span: Option<Range<usize>>) -> String {
+pub(super) fn place(text: &str, span: Option<Range<usize>>) -> String {
     let before = text.get(..span.map_or(0, |span| span.start)).unwrap_or(text);
     let line = before.rsplit('\n').next().unwrap_or_default();
     format!("line {}, column {}", before.matches('\n').count() + 1, line.chars().count() + 1)
@@ -362,9 +373,10 @@ fn with_key(error: Error, dotted: &str) -> Error {
 
 fn unknown(origin: &Origin, key: &str, known: &[String]) -> Error {
     let (origin, key) = (origin.clone(), key.to_owned());
-    match later(&key) {
-        Some(later) => Error::Later { origin, key, later },
-        None => Error::UnknownKey { origin, nearest: nearest(&key, known), key },
+    match (equivalent(&key), later(&key)) {
+        (None, Some(later)) => Error::Later { origin, key, later },
+        (Some(same), _) => Error::UnknownKey { origin, nearest: Some(same), key },
+        (None, None) => Error::UnknownKey { origin, nearest: nearest(&key, known), key },
     }
 }
 

@@ -3,6 +3,7 @@
 //! All defaults are in `default.toml`: `Settings::default()` parses it, and `load` merges a file,
 //! the environment and flags over it.
 
+mod centrifugo;
 mod check;
 mod check_access;
 mod environment;
@@ -21,7 +22,7 @@ mod value_files;
 
 pub use error::{Error, Origin};
 pub use later::Later;
-pub use load::{DEFAULT_TOML, DEV_TOML, Flags, Loaded, load};
+pub use load::{DEFAULT_TOML, DEV_TOML, Flags, Loaded, check_variables, load};
 pub use log_format::log_format;
 pub use problem::Problem;
 pub use secrets::holds_password;

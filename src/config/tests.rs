@@ -229,7 +229,9 @@ fn settings_that_do_not_fit_together_name_value_limit_and_way_out() {
         ("[client]\nallowed_origins = [\"*://*\"]", "client.allowed_origins = [\"*://*\"] lets"),
         ("[client]\nallowed_origins = [\"https://*\"]", "client.allowed_origins = [\"https://*\"]"),
         ("[server]\nhosts = \"a.com:80\"", "server.hosts has \"a.com:80\", which is not a host"),
+        ("[client]\nallowed_origins = [\"*://*.com\"]", "client.allowed_origins has \"*://*.com\""),
         ("[server]\nhosts = \"*\"", "server.hosts has \"*\", which is not a host"),
+        ("[server]\nhosts = \"*.com\"", "server.hosts has \"*.com\", which matches names that"),
         ("[server]\npath_prefix = \"a\"", "server.path_prefix = \"a\" is not a path"),
         ("[server]\npath_prefix = \"/a/\"", "server.path_prefix = \"/a/\" is not a path"),
         (

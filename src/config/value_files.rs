@@ -26,12 +26,18 @@ impl Variable {
     /// A message, if the file can't be read or is too long.
     pub(super) fn resolved(self, known: &[String]) -> Result<Variable, String> {
         match self.dotted.strip_suffix(SUFFIX).map(str::to_owned) {
-            Some(setting) if known.contains(&setting) && !known.contains(&self.dotted) => {
+            Some(setting) if names_a_file(&self.dotted, known) => {
                 Ok(Variable { dotted: setting, text: read(Path::new(&self.text))? })
             }
             _ => Ok(self),
         }
     }
+}
+
+/// Whether a variable names a file with the value of one of the settings `known`.
+pub(super) fn names_a_file(dotted: &str, known: &[String]) -> bool {
+    let is_known = |key: &str| known.iter().any(|one| one == key);
+    dotted.strip_suffix(SUFFIX).is_some_and(is_known) && !is_known(dotted)
 }
 
 /// Returns the content of a file, without the white space around it, because editors end files with

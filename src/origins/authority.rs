@@ -73,11 +73,14 @@ fn reach_of_name(name: &str) -> Reach {
     match name.rsplit_once('.') {
         // Nobody can register a name without a dot. Names of services in Docker have none.
         None if !name.is_empty() => Reach::Nearby,
-        Some((_, last)) if PRIVATE_ENDINGS.iter().any(|end| end.eq_ignore_ascii_case(last)) => {
-            Reach::Nearby
-        }
+        Some((_, last)) if is_private_ending(last) => Reach::Nearby,
         _ => Reach::Elsewhere,
     }
+}
+
+/// Whether `label` is the end of names that nobody can register.
+pub(super) fn is_private_ending(label: &str) -> bool {
+    PRIVATE_ENDINGS.iter().any(|end| end.eq_ignore_ascii_case(label))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The names of this server, against DNS rebinding.
 
 use super::authority::{Authority, address};
-use super::pattern::matches_part;
+use super::pattern::{matches_part, matches_strangers};
 use super::shown;
 use super::trusted::Trusted;
 use crate::settings::Settings;
@@ -68,6 +68,11 @@ pub fn is_host_pattern(text: &str) -> bool {
     let is_name_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"-._*".contains(&byte);
     let is_name = text.bytes().all(is_name_byte) && text.bytes().any(|b| b.is_ascii_alphanumeric());
     is_name || address(text).is_some()
+}
+
+/// Whether `text` matches hosts that anyone can register, and so point at this server.
+pub fn is_rebindable(text: &str) -> bool {
+    matches_strangers(text)
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ mod pages;
 mod pattern;
 mod trusted;
 
-pub use hosts::{Hosts, is_host_pattern};
-pub use pages::{Origins, is_origin_pattern, matches_all_pages};
+pub use hosts::{Hosts, is_host_pattern, is_rebindable};
+pub use pages::{Origins, admits_strangers, is_origin_pattern, matches_all_pages};
 
 use crate::limits::REFUSED_VALUE_BYTES_MAX;
 

@@ -1,7 +1,7 @@
 //! The pages that may connect, by their origin.
 
 use super::authority::Authority;
-use super::pattern::matches_part;
+use super::pattern::{matches_part, matches_strangers};
 use super::shown;
 use super::trusted::Trusted;
 use crate::settings::Settings;
@@ -131,6 +131,12 @@ pub fn is_origin_pattern(text: &str) -> bool {
 pub fn matches_all_pages(text: &str) -> bool {
     let host = Origin::parse(text).map_or(text, |origin| origin.host);
     host.contains('*') && !host.bytes().any(|byte| byte.is_ascii_alphanumeric())
+}
+
+/// Whether `text` matches pages of hosts that anyone can register, such as `*`, `https://*.com` and
+/// `https://example.*`.
+pub fn admits_strangers(text: &str) -> bool {
+    matches_strangers(Origin::parse(text).map_or(text, |origin| origin.host))
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ import os
 import stat
 import tomllib
 
+import pytest
+
 from harness.client import Client, data
 from harness.command import run
 from harness.server import Server
@@ -60,13 +62,17 @@ def test_a_configuration_of_centrifugo_becomes_one_that_serve_takes(driver, tmp_
 
 
 def test_what_can_not_be_imported_is_an_error(tmp_path):
-    for name, text, part in [("a.json", "{", "a.json"), ("a.ini", "", "must end in .json"),
-                             ("gone.yaml", None, "Check the path")]:
+    for name, text, part in [
+            ("a.json", '{"http_api": {"key": "supersecret}}', "a.json: is not valid JSON: "),
+            ("a.toml", "[http_api]\nkey = supersecret", "a.toml: is not valid TOML: line 2, "),
+            ("a.yaml", 'http_api:\n  key: "supersecret', "a.yaml: is not valid YAML: line "),
+            ("a.ini", "", "must end in .json"), ("gone.yaml", None, "Check the path")]:
         path = tmp_path / name
         if text is not None:
             path.write_text(text)
         done = run("config", "import", str(path))
         assert done.returncode == 1 and part in done.stderr, done
+        assert "supersecret" not in done.stderr + done.stdout
 
 
 def test_variables_that_nothing_reads_are_errors():
@@ -78,3 +84,30 @@ def test_variables_that_nothing_reads_are_errors():
              "CORECAST_API_PORT_9000_TCP_ADDR": "10.0.0.2"}
     counted = run("config", "show", env={**links, "CORECAST_SERVER_MAX_CONNECTIONS": "20k"})
     assert counted.returncode == 0 and "max_connections = 20000" in counted.stdout
+
+
+@pytest.mark.parametrize("arguments", [
+    ["publish", "news", "Hello"], ["subscribe", "news"], ["info"], ["channels"],
+    ["history", "news"], ["disconnect", "--user", "u"]])
+def test_the_commands_that_call_a_server_refuse_misspelt_variables(arguments):
+    nowhere = {"CORECAST_API_URL": "127.0.0.1:1", "CORECAST_APIKEY": "supersecret"}
+    done = run(*arguments, env=nowhere)
+    assert done.returncode == 1 and "did you mean CORECAST_API_KEY?" in done.stderr, done
+    assert "supersecret" not in done.stderr
+
+
+def test_variables_of_the_tests_mean_nothing_to_a_server():
+    shown = run("config", "show", env={"CORECAST_SIM_SEED": "1"})
+    assert shown.returncode == 1 and "CORECAST_SIM_SEED" in shown.stderr
+    counted = run("config", "show", "--shards", "1k",
+                  env={"CORECAST_CLIENT_MESSAGE_BYTES_MAX": "65536"})
+    assert counted.returncode == 0 and "shards = 1000" in counted.stdout, counted.stderr
+
+
+def test_keys_may_stand_in_a_file_line_by_line(driver, tmp_path):
+    keys = tmp_path / "api_keys"
+    keys.write_text("old-key\nnew-key\n")
+    with Server(driver, dev=False, env={"CORECAST_API_KEYS_FILE": str(keys)}) as server:
+        for key in ("old-key", "new-key"):
+            asked = run("info", env={"CORECAST_API_URL": server.api_url, "CORECAST_API_KEY": key})
+            assert asked.returncode == 0, asked.stderr

@@ -40,6 +40,12 @@ impl Start<'_> {
         if let Some(file) = &file {
             command.arg("--config").arg(file);
         }
+        // The server refuses variables that it does not read.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("CORECAST_") {
+                command.env_remove(name);
+            }
+        }
         if !self.fault.is_empty() {
             command.env("CORECAST_FAULT", self.fault);
         }

@@ -1,8 +1,9 @@
 //! Turns a configuration of Centrifugo, version 5 or 6, into one of Corecast. Every setting that
 //! has no equivalent becomes a note that says what to do about it.
 
+mod consumers;
+mod parse;
 mod redis;
-mod rules;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -10,25 +11,18 @@ mod values;
 use serde_json::Value as Json;
 use toml::{Table, Value};
 
-use super::keys::known_keys;
+use super::centrifugo::{self, Action, Kind, Part, action};
+use super::keys::{known_keys, nearest};
 use super::later::later;
 use super::load::{DEFAULT_TOML, check_text};
 use super::problem::Problem;
 use super::{Error, check_serve};
+use crate::origins::admits_strangers;
 use crate::settings::Settings;
-use rules::{Action, Kind, action};
+use consumers::{Advice, Consumers};
+pub use parse::Format;
+use parse::parse;
 use values::{convert, is_off};
-
-/// The form of the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// JSON.
-    Json,
-    /// TOML.
-    Toml,
-    /// YAML.
-    Yaml,
-}
 
 /// The result of an import.
 #[derive(Debug)]
@@ -65,14 +59,6 @@ pub fn import(text: &str, format: Format) -> Result<Imported, String> {
     import.finish()
 }
 
-fn parse(text: &str, format: Format) -> Result<Json, String> {
-    match format {
-        Format::Json => serde_json::from_str(text).map_err(|error| error.to_string()),
-        Format::Toml => toml::from_str(text).map_err(|error| error.to_string()),
-        Format::Yaml => serde_saphyr::from_str(text).map_err(|error| error.to_string()),
-    }
-}
-
 /// The import so far.
 struct Import {
     /// The sections of the result.
@@ -80,6 +66,7 @@ struct Import {
     namespaces: Vec<Value>,
     notes: Vec<Note>,
     redis: redis::Redis,
+    consumers: Consumers,
     listen: Listen,
     /// The options that a namespace of Corecast has.
     options: Vec<String>,
@@ -105,6 +92,7 @@ impl Import {
             namespaces: Vec::new(),
             notes: Vec::new(),
             redis: redis::Redis::default(),
+            consumers: Consumers::default(),
             listen: Listen::default(),
             options: options.filter(|key| *key != "namespaces").map(str::to_owned).collect(),
         }
@@ -137,7 +125,8 @@ impl Import {
     fn add_setting(&mut self, key: &str, value: &Json) {
         if let Some(name) = redis::setting(key) {
             if !is_off(value) && !self.redis.take(name, value) {
-                self.tell(key, "has no equivalent in redis.url; it can be left out");
+                let text = "has no equivalent in redis.url, so connections to Redis do without it";
+                self.tell(key, text);
             }
             return;
         }
@@ -149,7 +138,13 @@ impl Import {
             }
             Some(Action::Origins) => self.add_origins(key, value),
             Some(Action::Engine) => self.add_engine(key, value),
-            Some(Action::Consumers) => self.add_consumers(key, value),
+            Some(Action::Consumers) => {
+                for consumer in value.as_array().into_iter().flatten() {
+                    let found = self.consumers.add(consumer);
+                    self.tell_all(found);
+                }
+            }
+            Some(Action::Shutdown) => self.add_shutdown(key, value),
             Some(Action::Leave) => {}
             Some(Action::Tell(text)) if !is_off(value) => self.tell(key, text),
             Some(Action::Tell(_)) => {}
@@ -177,13 +172,16 @@ impl Import {
 
     fn add_origins(&mut self, key: &str, value: &Json) {
         let origins: Vec<String> = values::texts(value);
-        if origins.iter().any(|origin| origin == "*") {
-            let text = "allows every page with \"*\", which Corecast refuses without --dev: list \
-                        your own origins in client.allowed_origins";
-            self.tell(key, text);
+        let (wide, origins): (Vec<String>, Vec<String>) =
+            origins.into_iter().partition(|origin| admits_strangers(origin));
+        if !wide.is_empty() {
+            let text = format!(
+                "allows pages of anyone with {wide:?}, which Corecast refuses without --dev: list \
+                 your own origins in client.allowed_origins"
+            );
+            self.tell(key, &text);
         }
-        let origins: Vec<Value> =
-            origins.into_iter().filter(|origin| origin != "*").map(Value::String).collect();
+        let origins: Vec<Value> = origins.into_iter().map(Value::String).collect();
         if !origins.is_empty() {
             self.set("client.allowed_origins", Value::Array(origins));
         }
@@ -200,29 +198,23 @@ impl Import {
         }
     }
 
-    fn add_consumers(&mut self, key: &str, value: &Json) {
-        for consumer in value.as_array().into_iter().flatten() {
-            let (name, kind) = (values::text(&consumer["name"]), values::text(&consumer["type"]));
-            if consumer["enabled"] == Json::Bool(false) {
-                continue;
-            }
-            if kind != "redis_stream" {
-                let text = format!(
-                    "the consumer {name:?} of the type {kind:?} is not part of this version: \
-                     publish through the HTTP API, or through a stream of Redis (redis.ingest)"
-                );
-                self.tell(key, &text);
-                continue;
-            }
-            let streams = values::texts(&consumer["redis_stream"]["streams"]);
-            self.set(
-                "redis.ingest",
-                Value::Array(streams.into_iter().map(Value::String).collect()),
-            );
-            let text = "streams are read from redis.url, by a consumer group with the name of \
-                        redis.prefix; compare docs/ingest.md";
-            self.tell(key, text);
+    /// Divides the time of a shutdown, because Corecast has one setting for each of its two parts.
+    fn add_shutdown(&mut self, key: &str, value: &Json) {
+        if value.is_null() {
+            return;
         }
+        let Some(all) = values::milliseconds(value) else {
+            let text = "is not a duration; set server.drain_delay and server.drain yourself";
+            return self.tell(key, text);
+        };
+        // A short shutdown still needs most of its time to close connections.
+        let default = Settings::default().server.drain_delay.as_millis();
+        let delay = u64::try_from(default).unwrap_or(u64::MAX).min(all / 4);
+        self.set("server.drain_delay", Value::String(values::duration(delay)));
+        self.set("server.drain", Value::String(values::duration(all - delay)));
+        let text = "is the time of the whole shutdown, which server.drain_delay (clients are still \
+                    accepted) and server.drain (their connections are closed) divide here";
+        self.tell(key, text);
     }
 
     /// Adds an option of the channels without a namespace.
@@ -284,14 +276,26 @@ impl Import {
         }
     }
 
-    /// Tells of a setting without a rule of its own.
+    /// Tells of a setting that has no place in the result, and may be misspelt.
     fn tell_unknown(&mut self, key: &str) {
         let name = key.rsplit("].").next().unwrap_or(key);
-        let text = match later(name) {
-            Some(later) => {
+        let name = name.strip_prefix("channel.without_namespace.").unwrap_or(name);
+        let text = match (action(name), later(name)) {
+            (Some(Action::Leave), _) => return,
+            (Some(Action::Tell(text)), _) => text.to_owned(),
+            (_, Some(later)) => {
                 format!("{} not part of this version: {}", later.subject, later.instead)
             }
-            None => "has no equivalent; it can be left out if you do not rely on it".to_owned(),
+            (_, None) => {
+                let names = centrifugo::names().map(str::to_owned);
+                let known: Vec<String> = names.chain(self.options.iter().cloned()).collect();
+                let nearest = nearest(name, &known).map(|name| format!(" (did you mean {name}?)"));
+                format!(
+                    "is not a setting that Corecast knows of Centrifugo, so the result does \
+                     without it: check its spelling{}, and whether you rely on it",
+                    nearest.unwrap_or_default()
+                )
+            }
         };
         self.tell(key, &text);
     }
@@ -299,8 +303,15 @@ impl Import {
     /// Adds a note. Settings with the same advice share one.
     fn tell(&mut self, key: &str, text: &str) {
         match self.notes.iter_mut().find(|note| note.text == text) {
+            Some(note) if note.keys.iter().any(|one| one == key) => {}
             Some(note) => note.keys.push(key.to_owned()),
             None => self.notes.push(Note { keys: vec![key.to_owned()], text: text.to_owned() }),
+        }
+    }
+
+    fn tell_all(&mut self, found: Vec<Advice>) {
+        for Advice { key, text } in found {
+            self.tell(&key, &text);
         }
     }
 
@@ -309,10 +320,20 @@ impl Import {
         if self.redis.on {
             let (url, note) = self.redis.url();
             self.set("redis.url", Value::String(url));
+            if let Some(prefix) = self.redis.own_prefix() {
+                self.set("redis.prefix", Value::String(prefix));
+            }
             if let Some(text) = note {
                 self.tell("redis", text);
             }
         }
+        let streams: Vec<Value> =
+            self.consumers.streams().iter().cloned().map(Value::String).collect();
+        if !streams.is_empty() {
+            self.set("redis.ingest", Value::Array(streams));
+        }
+        let found = self.consumers.differences(&self.redis);
+        self.tell_all(found);
         if !self.namespaces.is_empty() {
             let namespaces = Value::Array(std::mem::take(&mut self.namespaces));
             self.set("channel.namespaces", namespaces);
@@ -352,12 +373,12 @@ impl Import {
 }
 
 impl Listen {
-    fn part(&mut self, part: rules::Part) -> &mut Option<String> {
+    fn part(&mut self, part: Part) -> &mut Option<String> {
         match part {
-            rules::Part::Address => &mut self.address,
-            rules::Part::Port => &mut self.port,
-            rules::Part::InternalAddress => &mut self.internal_address,
-            rules::Part::InternalPort => &mut self.internal_port,
+            Part::Address => &mut self.address,
+            Part::Port => &mut self.port,
+            Part::InternalAddress => &mut self.internal_address,
+            Part::InternalPort => &mut self.internal_port,
         }
     }
 }

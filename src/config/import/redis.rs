@@ -3,6 +3,10 @@
 use serde_json::Value as Json;
 
 use super::values::{text, texts};
+use crate::settings::Settings;
+
+/// The address of Redis if the file has none.
+pub(super) const ADDRESS: &str = "127.0.0.1:6379";
 
 /// What Centrifugo's settings say of Redis.
 #[derive(Debug, Default)]
@@ -18,6 +22,7 @@ pub(super) struct Redis {
     user: String,
     password: String,
     database: String,
+    prefix: String,
     tls: bool,
 }
 
@@ -44,10 +49,10 @@ impl Redis {
             "user" => self.user = text(value),
             "password" => self.password = text(value),
             "db" => self.database = text(value),
+            "prefix" => self.prefix = text(value),
             "tls" | "tls.enabled" => self.tls = value.as_bool() == Some(true),
             // Corecast has names and deadlines of its own.
-            "prefix"
-            | "connect_timeout"
+            "connect_timeout"
             | "io_timeout"
             | "client_name"
             | "force_resp2"
@@ -58,6 +63,25 @@ impl Redis {
             _ => return false,
         }
         true
+    }
+
+    /// The prefix of keys, which keeps deployments on the same Redis apart, if the file has one.
+    pub(super) fn own_prefix(&self) -> Option<String> {
+        (!self.prefix.is_empty()).then(|| self.prefix.clone())
+    }
+
+    /// The prefix of keys in the result.
+    pub(super) fn prefix(&self) -> String {
+        self.own_prefix().unwrap_or_else(|| Settings::default().redis.prefix)
+    }
+
+    /// Whether `address` is one of this Redis.
+    pub(super) fn is_at(&self, address: &str) -> bool {
+        let mut all = self.addresses.iter().chain(&self.cluster).chain(&self.sentinels).peekable();
+        match all.peek() {
+            None => bare(address) == ADDRESS,
+            Some(_) => all.any(|one| bare(one) == bare(address)),
+        }
     }
 
     /// Returns the URL, and a note about what it can't say.
@@ -85,7 +109,7 @@ impl Redis {
             }
             return (with_nodes(url, '&', others), None);
         }
-        let first = self.addresses.first().map_or("127.0.0.1:6379", String::as_str);
+        let first = self.addresses.first().map_or(ADDRESS, String::as_str);
         let several = "several addresses divide channels there: Corecast uses the first one, and a \
                        cluster (redis-cluster://…) for more";
         let note = (self.addresses.len() > 1).then_some(several);

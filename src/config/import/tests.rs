@@ -54,8 +54,10 @@ fn version_6_becomes_valid_settings_and_a_note_for_each_rest() {
         settings.server.api_listen,
         ListenAddress::parse("0.0.0.0:9100").expect("an address")
     );
-    assert_eq!(settings.server.drain.as_secs(), 20);
+    let (delay, drain) = (settings.server.drain_delay, settings.server.drain);
+    assert_eq!((delay.as_secs(), drain.as_secs()), (5, 15), "together as long as there");
     assert_eq!(settings.redis.url, "redis://:p%40ss@h:6379/2");
+    assert_eq!(settings.redis.prefix, "centrifugo", "it keeps deployments apart");
     let client = &settings.client;
     assert_eq!(client.allowed_origins, ["https://example.com"]);
     assert_eq!((client.ping_interval.as_secs(), client.pong_timeout.as_secs()), (30, 8));
@@ -76,7 +78,8 @@ fn version_6_becomes_valid_settings_and_a_note_for_each_rest() {
         ("namespaces[\"chat\"].presence", "presence is not part of this version"),
         ("namespaces[\"chat\"].delta_publish", "not part of this version"),
         ("grpc_api.port", "this transport is not part of this version"),
-        ("consumers", "\"kafka\""),
+        ("consumers[\"k\"]", "\"kafka\""),
+        ("shutdown.timeout", "server.drain_delay"),
         ("engine.redis.unknown_part", "no equivalent in redis.url"),
     ] {
         assert!(note(&found, key).contains(part), "{key}: {}", note(&found, key));
@@ -120,7 +123,7 @@ fn version_5_has_long_names_and_options_at_the_top() {
         ("admin", "corecast info"),
         ("prometheus", "docs/metrics.md"),
         ("proxy_connect_endpoint", "[events]"),
-        ("something_else", "has no equivalent"),
+        ("something_else", "is not a setting that Corecast knows of Centrifugo"),
     ] {
         assert!(note(&found, key).contains(part), "{key}: {}", note(&found, key));
     }
@@ -197,4 +200,86 @@ fn a_regex_for_parts_of_names_becomes_one_for_whole_names() {
         let told = found.notes.iter().any(|note| note.text.contains("whole name"));
         assert_eq!(told, regex != "^[a-z]+$", "{regex}: {:?}", found.notes);
     }
+}
+
+#[test]
+fn the_streams_of_all_consumers_are_read() {
+    let text = r#"{
+      "engine": {"type": "redis", "redis": {"address": "h:6379", "prefix": "app"}},
+      "consumers": [
+        {"name": "a", "type": "redis_stream", "enabled": true, "redis_stream": {"address":
+          "redis://h:6379", "streams": ["one", "two"], "consumer_group": "app", "num_workers": 2}},
+        {"name": "b", "type": "redis_stream", "redis_stream": {"address": "redis://:sesame@other:1",
+          "streams": ["two", "three"], "consumer_group": "other", "method_value": "m",
+          "tls": {"enabled": true}}},
+        {"name": "c", "type": "redis_stream", "enabled": false,
+          "redis_stream": {"streams": ["no"]}},
+        {"name": "d", "type": "kafka"},
+        {"name": "e", "type": "kafka"}
+      ]}"#;
+    let found = imported(text, Format::Json);
+    let settings = check_text(&found.text).expect("valid");
+    assert_eq!(settings.redis.ingest, ["one", "two", "three"]);
+    for (key, part) in [
+        ("consumers[\"b\"].address", "which is another"),
+        ("consumers[\"b\"].consumer_group", "old entries are published again"),
+        ("consumers[\"b\"].method_value", "the names of fields are fixed"),
+        ("consumers[\"b\"].tls", "the connection of redis.url alone"),
+        ("consumers[\"e\"]", "\"kafka\""),
+    ] {
+        assert!(note(&found, key).contains(part), "{key}: {}", note(&found, key));
+    }
+    assert_eq!(found.notes.iter().map(|note| note.keys.len()).sum::<usize>(), 7, "{found:?}");
+    assert!(!format!("{:?}", found.notes).contains("sesame"), "a password stays in the result");
+
+    let text = r#"{"consumers": [{"name": "a", "type": "redis_stream",
+        "redis_stream": {"streams": ["one"]}}]}"#;
+    let found = imported(text, Format::Json);
+    assert!(note(&found, "consumers[\"a\"].address").contains("set it to the Redis of these"));
+}
+
+#[test]
+fn a_name_and_the_time_of_a_shutdown_have_equivalents() {
+    for (timeout, delay, drain) in
+        [("30s", 5_000, 25_000), ("20s", 5_000, 15_000), ("2s", 500, 1_500), ("0s", 0, 0)]
+    {
+        let text = serde_json::json!({"node": {"name": "eu-1"},
+            "shutdown": {"timeout": timeout, "termination_delay": "1s"}});
+        let found = imported(&text.to_string(), Format::Json);
+        let server = check_text(&found.text).expect("valid").server;
+        assert_eq!(server.name, "eu-1");
+        let millis = (server.drain_delay.as_millis(), server.drain.as_millis());
+        assert_eq!(millis, (delay, drain), "{timeout}");
+    }
+}
+
+#[test]
+fn origins_of_strangers_are_told_and_left_out() {
+    let text = r#"{"client": {"allowed_origins":
+        ["https://*", "*://*.com", "http://*.localhost", "https://*.example.com"]}}"#;
+    let found = imported(text, Format::Json);
+    let settings = check_text(&found.text).expect("valid");
+    assert_eq!(settings.client.allowed_origins, ["http://*.localhost", "https://*.example.com"]);
+    let words = note(&found, "client.allowed_origins");
+    assert!(words.contains(r#"["https://*", "*://*.com"]"#), "{words}");
+}
+
+#[test]
+fn a_lost_permission_and_a_typing_error_are_told_as_what_they_are() {
+    let text = r#"{"client": {"alowed_origins": ["https://a.com"]}, "channel": {
+        "without_namespace": {"allow_user_limited_channels": true, "history_meta_ttl": "1h"},
+        "namespaces": [{"name": "n", "allow_user_limited_channels": true, "histori_size": 5}]}}"#;
+    let found = imported(text, Format::Json);
+    for (key, part) in [
+        ("channel.without_namespace.allow_user_limited_channels", "restricts nobody here"),
+        ("namespaces[\"n\"].allow_user_limited_channels", "restricts nobody here"),
+        ("client.alowed_origins", "(did you mean client.allowed_origins?)"),
+        ("namespaces[\"n\"].histori_size", "(did you mean history_size?)"),
+    ] {
+        assert!(note(&found, key).contains(part), "{key}: {}", note(&found, key));
+    }
+    let old = imported(r#"{"allow_user_limited_channels": true}"#, Format::Json);
+    assert!(note(&old, "allow_user_limited_channels").contains("restricts nobody here"));
+    let told = found.notes.iter().flat_map(|note| &note.keys);
+    assert_eq!(told.filter(|key| key.contains("history_meta_ttl")).count(), 0);
 }

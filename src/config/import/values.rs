@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 use toml::Value;
 
-use super::rules::Kind;
+use crate::config::centrifugo::Kind;
 
 /// Converts a value. `None` means that it is the same as not set.
 ///
@@ -109,7 +109,7 @@ fn size(bytes: i64) -> String {
 }
 
 /// A duration in its largest unit.
-fn duration(millis: u64) -> String {
+pub(super) fn duration(millis: u64) -> String {
     if millis == 0 {
         return "0s".to_owned();
     }
@@ -123,7 +123,7 @@ fn duration(millis: u64) -> String {
 
 /// The milliseconds of a duration in Go's form, such as "1h30m" or "1.5s". A number counts
 /// nanoseconds.
-fn milliseconds(value: &Json) -> Option<u64> {
+pub(super) fn milliseconds(value: &Json) -> Option<u64> {
     const UNITS: [(&str, f64); 7] = [
         ("ms", 1.0),
         ("us", 1e-3),

@@ -23,6 +23,76 @@ fn a_setting_of_a_later_feature_is_told_from_a_typo() {
 }
 
 #[test]
+fn a_setting_of_another_server_is_told_by_its_name_here() {
+    for (text, expected) in [
+        ("[server]\nport = 8000", "server.port; did you mean server.listen?"),
+        ("[server]\naddress = \"::\"", "server.address; did you mean server.listen?"),
+        ("[server]\nproxy = \"10.0.0.1\"", "server.proxy; did you mean server.proxies?"),
+        ("[http_server]\nport = 8000", "http_server.port; did you mean server.listen?"),
+        ("api_key = \"sesame\"", "api_key; did you mean api.keys?"),
+        (
+            "[client]\nconnection_limit = 5",
+            "client.connection_limit; did you mean server.max_connections?",
+        ),
+    ] {
+        let error = load_text(text, false).expect_err(text);
+        assert_eq!(error, format!("FILE: unknown setting {expected}"));
+    }
+    for (name, same) in [
+        ("CORECAST_SERVER_PORT", "CORECAST_SERVER_LISTEN"),
+        ("CORECAST_HTTP_SERVER_INTERNAL_PORT", "CORECAST_SERVER_API_LISTEN"),
+    ] {
+        let error = load_all("", &[(name, "8000")], Flags::default()).expect_err(name);
+        assert!(error.ends_with(&format!("did you mean {same}?")), "{error}");
+    }
+    for (text, part) in [
+        ("proxies = []", "forwarding requests to the application is not part of this version"),
+        ("[metrics]\nenabled = true", "all are at /metrics"),
+    ] {
+        let error = load_text(text, false).expect_err(text);
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn a_variable_that_nothing_reads_is_an_error_for_commands_without_settings() {
+    let check = |name: &str| {
+        check_variables([(name.to_owned(), "x\u{fffd}".to_owned())])
+            .map_err(|error| error.to_string())
+    };
+    for (name, same) in [
+        ("CORECAST_APIKEY", "CORECAST_API_KEY"),
+        ("CORECAST_API_ULR", "CORECAST_API_URL"),
+        ("CORECAST_SERVER_LISEN", "CORECAST_SERVER_LISTEN"),
+        ("CORECAST_SERVER_PORT", "CORECAST_SERVER_LISTEN"),
+    ] {
+        let error = check(name).expect_err(name);
+        assert!(error.ends_with(&format!("{name}; did you mean {same}?")), "{error}");
+    }
+    for name in ["CORECAST_API_KEY", "CORECAST_REDIS_URL", "CORECAST_API_KEYS_FILE", "PATH"] {
+        assert_eq!(check(name), Ok(()), "{name}");
+    }
+    assert!(check("CORECAST_SERVICE_HOST").is_ok(), "Kubernetes sets it");
+    let of_tests = check("CORECAST_SIM_SEED");
+    assert_eq!(of_tests.is_ok(), cfg!(feature = "sabotage"), "no program of users reads it");
+}
+
+#[test]
+fn a_size_without_a_unit_counts_bytes() {
+    let text = "[client]\nmessage_bytes_max = 131_072\noutbox_bytes_max = \"2097152\"";
+    let variables = [("CORECAST_API_BODY_BYTES_MAX", "65536")];
+    let settings = load_all(text, &variables, Flags::default()).expect("valid").settings;
+    let client = &settings.client;
+    assert_eq!((client.message_bytes_max, client.outbox_bytes_max), (131_072, 2 << 20));
+    assert_eq!(settings.api.body_bytes_max, 65_536);
+    for value in ["-1", "1.5", "true", "\"64 KB\""] {
+        let text = format!("[client]\nmessage_bytes_max = {value}");
+        let error = load_text(&text, false).expect_err(value);
+        assert!(error.contains(&format!("{value} is not a size")), "{error}");
+    }
+}
+
+#[test]
 fn variables_of_kubernetes_are_known_by_their_form_and_value() {
     let accepts = |name, value| load_all("", &[(name, value)], Flags::default()).is_ok();
     for (name, value) in [
@@ -88,6 +158,9 @@ fn a_variable_that_ends_in_file_names_a_file_with_the_value() {
     assert_eq!(read(&[]).expect("valid").len(), 2);
     let twice = read(&[("CORECAST_API_KEYS", "third")]).expect_err("two values");
     assert!(twice.contains("sets api.keys, which another variable sets too"), "{twice}");
+
+    std::fs::write(&path, "first\r\nsecond\nthird,fourth\n").expect("writable");
+    assert_eq!(read(&[]).expect("valid"), ["first", "second", "third", "fourth"]);
 
     std::fs::write(&path, "x".repeat(70_000)).expect("writable");
     let long = read(&[]).expect_err("too long");

@@ -10,6 +10,9 @@ use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
+/// Tells a checker that it already runs in a namespace. The programs that it starts do not have it.
+pub(crate) const ENTERED: &str = "CORECAST_CHECKER_NETWORK";
+
 /// A running child.
 #[derive(Debug)]
 pub(crate) struct Process {
@@ -30,6 +33,8 @@ impl Process {
             .args(["--pdeathsig", "KILL", "--"])
             .arg(program)
             .args(arguments)
+            // The server refuses variables that it does not read.
+            .env_remove(ENTERED)
             .stdin(Stdio::null())
             .stdout(log()?)
             .stderr(log()?)

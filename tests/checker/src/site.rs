@@ -11,10 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use tokio::time::{Instant, sleep};
 
-use crate::process::Process;
-
-/// Tells the process that it already runs in a namespace.
-const ENTERED: &str = "CORECAST_CHECKER_NETWORK";
+use crate::process::{ENTERED, Process};
 
 /// Commands that must succeed in a namespace, before the actual command.
 const PREPARE: &str = "ip link set lo up && nft list ruleset >/dev/null && exec \"$@\"";

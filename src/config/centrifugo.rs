@@ -14,6 +14,8 @@ pub(super) enum Action {
     Engine,
     /// The sources of publications.
     Consumers,
+    /// The time of a shutdown.
+    Shutdown,
     /// Corecast does the same without a setting, or the setting tunes what Corecast has not.
     Leave,
     /// It has no equivalent. The text says what to do.
@@ -63,10 +65,13 @@ const PATH: &str = "paths are fixed: clients use /connection/websocket, the appl
                     Prometheus /metrics";
 const NAMES: &str = "names of channels are fixed: ':' ends a namespace, and '$' and '#' have no \
                      meaning, so do not rely on them for access";
+const USER_LIMITED: &str = "'#' in the name of a channel restricts nobody here: every client that \
+                            may subscribe in this namespace may subscribe to the channels of other \
+                            users, so don't allow it to clients where you rely on this";
 const FIXED: &str = "has a fixed value in Corecast, which docs/operations.md lists under limits";
 
 /// Single settings: the name in version 6, the name in version 5, and what becomes of them.
-const SETTINGS: [(&str, &str, Action); 62] = [
+const SETTINGS: [(&str, &str, Action); 65] = [
     ("http_server.address", "address", Action::Listen(Part::Address)),
     ("http_server.port", "port", Action::Listen(Part::Port)),
     ("http_server.internal_address", "internal_address", Action::Listen(Part::InternalAddress)),
@@ -171,6 +176,9 @@ const SETTINGS: [(&str, &str, Action); 62] = [
     ("channel.history_meta_ttl", "global_history_meta_ttl", Action::Leave),
     ("channel.publication_data_format", "", Action::Copy("channel.data", Kind::DataFormat)),
     ("channel.namespace_boundary", "channel_namespace_boundary", Action::Tell(NAMES)),
+    ("", "allow_user_limited_channels", Action::Tell(USER_LIMITED)),
+    ("", "history_meta_ttl", Action::Leave),
+    ("", "shared_position_sync", Action::Leave),
     ("channel.private_prefix", "channel_private_prefix", Action::Tell(NAMES)),
     ("channel.user_boundary", "channel_user_boundary", Action::Tell(NAMES)),
     ("channel.user_separator", "channel_user_separator", Action::Tell(NAMES)),
@@ -207,13 +215,10 @@ const SETTINGS: [(&str, &str, Action); 62] = [
     ("websocket.read_buffer_size", "websocket_read_buffer_size", Action::Leave),
     ("websocket.write_buffer_size", "websocket_write_buffer_size", Action::Leave),
     ("websocket.use_write_buffer_pool", "websocket_use_write_buffer_pool", Action::Leave),
-    ("shutdown.timeout", "shutdown_timeout", Action::Copy("server.drain", Kind::Duration)),
-    (
-        "shutdown.termination_delay",
-        "shutdown_termination_delay",
-        Action::Copy("server.drain_delay", Kind::Duration),
-    ),
-    ("node.name", "name", Action::Tell("a node is called after its host and port")),
+    ("shutdown.timeout", "shutdown_timeout", Action::Shutdown),
+    // It is a pause after the last connection, so it is not server.drain_delay.
+    ("shutdown.termination_delay", "shutdown_termination_delay", Action::Leave),
+    ("node.name", "name", Action::Copy("server.name", Kind::Text)),
     ("node.info_metrics_aggregate_interval", "node_info_metrics_aggregate_interval", Action::Leave),
     ("consumers", "consumers", Action::Consumers),
     (
@@ -293,4 +298,27 @@ pub(super) fn action(key: &str) -> Option<Action> {
         key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '_']))
     };
     SECTIONS.iter().find(|(name, _)| begins(name)).map(|(_, action)| *action)
+}
+
+/// Returns the setting of Corecast that is the same as `key`, which may also be written as in a
+/// variable of the environment, with `_` for each `.`.
+pub(super) fn equivalent(key: &str) -> Option<&'static str> {
+    let flat = key.replace('.', "_");
+    let is = |name: &str| !name.is_empty() && name.replace('.', "_") == flat;
+    let (.., action) = SETTINGS.iter().find(|(new, old, _)| is(new) || is(old))?;
+    match action {
+        Action::Copy(to, _) => Some(to),
+        Action::Listen(Part::Address | Part::Port) => Some("server.listen"),
+        Action::Listen(Part::InternalAddress | Part::InternalPort) => Some("server.api_listen"),
+        Action::Origins => Some("client.allowed_origins"),
+        Action::Engine => Some("redis.url"),
+        Action::Shutdown => Some("server.drain"),
+        // The types of other consumers are features of their own.
+        Action::Consumers | Action::Leave | Action::Tell(_) => None,
+    }
+}
+
+/// Returns the names of all single settings.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    SETTINGS.iter().flat_map(|(new, old, _)| [*new, *old]).filter(|name| !name.is_empty())
 }
