@@ -29,7 +29,6 @@ from parts.project import TARGETS  # noqa: E402
 UNIT = PACKAGING / "systemd" / "corecast.service"
 SECCOMP = json.loads((PACKAGING / "image" / "seccomp.json").read_text())
 VERSION = re.search(r'^version = "(.+)"$', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)[1]
-COMMANDS = ["serve", "config", "doctor", "publish", "subscribe"]
 
 
 def run(*command, **options):
@@ -37,6 +36,14 @@ def run(*command, **options):
                           timeout=60, **options)
     assert done.returncode == 0, f"{command}: {done.stderr}{done.stdout}"
     return done.stdout
+
+
+def commands(*words):
+    """The commands that `corecast WORDS --help` lists."""
+    text = run(BINARY, *words, "--help")
+    listed = re.search(r"^Commands:\n((?:  .*\n)+)", text, re.MULTILINE)
+    names = re.findall(r"^  (\w+) ", listed[1], re.MULTILINE) if listed else []
+    return [name for name in names if name != "help"]
 
 
 def build(out, *arguments, binary=BINARY):
@@ -122,8 +129,12 @@ def test_systemd_understands_the_unit(tmp_path):
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completions_know_every_command_and_no_hidden_one(shell):
     script = run(BINARY, "generate", "completions", shell)
-    assert all(command in script for command in [*COMMANDS, "api-listen"])
-    assert "generate" not in script
+    top = commands()
+    assert {"serve", "info", "history"} <= set(top) and "generate" not in top, top
+    lacking = [word for word in [*top, *commands("config")]
+               if not re.search(rf"(?<![\w-]){word}(?!\w)", script)]
+    assert not lacking
+    assert "api-listen" in script and "generate" not in script
 
 
 def test_bash_completes_commands_and_flags():
@@ -142,8 +153,8 @@ def test_bash_completes_commands_and_flags():
 def test_each_command_has_a_manual_page(tmp_path):
     run(BINARY, "generate", "man", tmp_path)
     pages = {page.name for page in tmp_path.iterdir()}
-    assert {"corecast.1", *(f"corecast-{command}.1" for command in COMMANDS)} <= pages
-    assert not [page for page in pages if "generate" in page]
+    names = [*commands(), *(f"config-{command}" for command in commands("config"))]
+    assert pages == {"corecast.1", *(f"corecast-{name}.1" for name in names)}
     assert "\\-\\-api\\-listen" in (tmp_path / "corecast-serve.1").read_text()
 
 
@@ -151,8 +162,10 @@ def test_the_wheel_puts_the_program_on_the_path(packages, tmp_path):
     wheel = packages[".whl"]
     with zipfile.ZipFile(wheel) as packed:
         names = packed.namelist()
+        metadata = packed.read(f"corecast-{VERSION}.dist-info/METADATA").decode()
         tag = re.search(r"^Tag: py3-none-(.+)$", packed.read(
             f"corecast-{VERSION}.dist-info/WHEEL").decode(), re.MULTILINE)[1]
+    assert f"\npip install {wheel.name}\n" in metadata
     assert tag in wheel.name and tag.endswith(platform.machine())
     assert all("/scripts/" in name or ".dist-info/" in name for name in names), names
     run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv")
