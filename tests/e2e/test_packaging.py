@@ -15,10 +15,13 @@ import zipfile
 
 import httpx
 import pytest
+import yaml
 
 from harness.container import Container, Image, bundle, runtimes
 from harness.ports import free_port
+from harness.seccomp import default_of, resolved
 from harness.server import BINARY, ROOT, eventually
+from harness.snippets import snippets
 
 PACKAGING = ROOT / "packaging"
 sys.path.append(str(PACKAGING))
@@ -260,24 +263,17 @@ def test_the_image_is_what_its_digests_say(image):
     assert {for_docker["Config"], *for_docker["Layers"]} <= image.files.keys()
 
 
-def without_io_uring(profile):
-    """The profile as Docker's own, as far as Corecast sees it."""
-    kept = [rule for rule in profile["syscalls"]
-            if not any(name.startswith("io_uring") for name in rule["names"])]
-    assert len(kept) < len(profile["syscalls"])
-    return {**profile, "syscalls": kept}
-
-
 @pytest.mark.parametrize("profile, driver_used", [
-    (SECCOMP, "io_uring"), (without_io_uring(SECCOMP), "epoll"),
-], ids=["its own profile", "one without io_uring"])
+    ("corecast", "io_uring"), ("docker", "epoll"), ("podman", "epoll"),
+])
 def test_the_image_runs_read_only_without_capabilities(image, tmp_path, profile, driver_used):
+    rules = resolved(SECCOMP if profile == "corecast" else default_of(profile))
     for runtime in runtimes():
         directory = tmp_path / runtime
         directory.mkdir()
         ports = Ports()
         environment = {**ports.environment, "CORECAST_API_KEYS": "secret"}
-        bundle(image, directory, strip_comments(profile), [
+        bundle(image, directory, rules, [
             f"{key}={value}" for key, value in environment.items()])
         with Container(runtime, directory) as container:
             eventually(lambda: container.alive() and ports.ready(), seconds=20,
@@ -288,11 +284,44 @@ def test_the_image_runs_read_only_without_capabilities(image, tmp_path, profile,
             assert "each shard may open 4096 files" in container.log(), container.log()
 
 
-def strip_comments(profile):
-    """The profile without comments, which Docker knows and the runtimes don't."""
-    rules = [{key: value for key, value in rule.items() if key != "comment"}
-             for rule in profile["syscalls"]]
-    return {**profile, "syscalls": rules}
+def test_the_pod_of_kubernetes_starts_as_the_guide_shows(image, tmp_path):
+    deployment, balancer = yaml.safe_load_all(
+        snippets("docs/install.md")["docs/install.md yaml 1"])
+    template = deployment["spec"]["template"]
+    labels = template["metadata"]["labels"]
+    assert deployment["spec"]["selector"]["matchLabels"] == labels == balancer["spec"]["selector"]
+    [container] = template["spec"]["containers"]
+    numbers = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert {port["targetPort"] for port in balancer["spec"]["ports"]} == numbers.keys()
+    # Other ports than those of the image, because the network is that of this host.
+    ports = Ports()
+    real = {"client": ports.client, "api": ports.api}
+    assert f"CORECAST_SERVER_API_LISTEN=0.0.0.0:{numbers['api']}" in image.config["config"]["Env"]
+
+    sources = {"configMap": PACKAGING / "corecast.toml", "secret": tmp_path / "api_keys"}
+    sources["secret"].write_text("secret-of-kubernetes\n")
+    places = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    volumes = []
+    for volume in template["spec"]["volumes"]:
+        directory = tmp_path / volume["name"]
+        directory.mkdir()
+        [kind] = volume.keys() - {"name"}
+        shutil.copy(sources[kind], directory)
+        volumes.append((directory, places.pop(volume["name"])))
+    assert not places, "each mount has a volume"
+    environment = {**ports.environment,
+                   **{entry["name"]: entry["value"] for entry in container["env"]}}
+    runtime = runtimes()[0]
+    bundle(image, tmp_path, resolved(SECCOMP), [
+        f"{key}={value}" for key, value in environment.items()], volumes)
+    with Container(runtime, tmp_path) as running:
+        eventually(lambda: running.alive() and ports.ready(), seconds=20, what="the pod is ready")
+        for probe in ("livenessProbe", "readinessProbe"):
+            asked = container[probe]["httpGet"]
+            url = f"http://127.0.0.1:{real[asked['port']]}{asked['path']}"
+            assert httpx.get(url, trust_env=False).status_code == 200
+        assert ports.publish("wrong").status_code == 401
+        assert ports.publish("secret-of-kubernetes").status_code == 200
 
 
 def test_nginx_understands_the_configuration_of_compose(tmp_path):
