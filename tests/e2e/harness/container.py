@@ -55,8 +55,8 @@ def runtimes():
 
 
 def bundle(image, directory, seccomp, environment, volumes=()):
-    """Writes what a runtime needs to run `image`, with the network of this host. `volumes` are pairs
-    of a directory of the host and its place in the container."""
+    """Writes what a runtime needs to run `image`, with the network of this host. `volumes` are
+    pairs of a directory of the host and its place in the container."""
     root = pathlib.Path(directory, "rootfs")
     image.unpack(root)
     for mount, *_ in MOUNTS:

@@ -1,5 +1,5 @@
-"""Reads seccomp profiles as Docker and Podman do. Their rules may depend on capabilities, the kernel
-and the processor, which runtimes do not understand."""
+"""Reads seccomp profiles as Docker and Podman do. Their rules may depend on capabilities, the
+kernel and the processor, which runtimes do not understand."""
 
 import json
 import os
