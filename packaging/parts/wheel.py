@@ -25,17 +25,17 @@ def pack(order):
     binary = program(order)
     tags = platform_tags(Elf(binary), order.target)
     name = f"corecast-{version()}"
+    path = order.out / f"{name}-py3-none-{'.'.join(tags)}.whl"
     info = f"{name}.dist-info"
     files = {f"{name}.data/scripts/corecast": (binary.read_bytes(), 0o755)}
     for licence in LICENCES:
         files[f"{info}/licenses/{licence}"] = ((ROOT / licence).read_bytes(), 0o644)
     files[f"{info}/licenses/THIRD-PARTY-LICENSES.txt"] = (notices(order.target), 0o644)
-    files[f"{info}/METADATA"] = (metadata().encode(), 0o644)
+    files[f"{info}/METADATA"] = (metadata(path.name).encode(), 0o644)
     files[f"{info}/WHEEL"] = (wheel(tags).encode(), 0o644)
     record = [f"{path},{digest(content)},{len(content)}" for path, (content, _) in files.items()]
     record = "\n".join([*record, f"{info}/RECORD,,"]) + "\n"
     files[f"{info}/RECORD"] = (record.encode(), 0o644)
-    path = order.out / f"{name}-py3-none-{'.'.join(tags)}.whl"
     write(path, archive(files, order.level))
 
 
@@ -59,7 +59,7 @@ def platform_tags(elf, target):
     return [f"manylinux_{major}_{minor}_{target.name}"]
 
 
-def metadata():
+def metadata(file):
     return f"""\
 Metadata-Version: 2.4
 Name: corecast
@@ -77,7 +77,7 @@ Classifier: Topic :: Communications
 Requires-Python: >=3.7
 Description-Content-Type: text/markdown
 
-{(PACKAGING / "wheel" / "README.md").read_text()}"""
+{(PACKAGING / "wheel" / "README.md").read_text().replace("WHEEL", file)}"""
 
 
 def wheel(tags):

@@ -10,7 +10,7 @@ import pytest
 
 from harness.clock import Clock
 from harness.proxy import Proxy
-from harness.redis import Redis
+from harness.redis import Redis, forbidden, program
 from harness.server import eventually
 from harness.traffic import CONFIG, Traffic
 
@@ -114,7 +114,7 @@ def test_a_user_that_may_not_write_is_told_and_left(join, redis):
     with Traffic(nodes) as traffic:
         redis.client.execute_command(*acl, "-@write")
         traffic.wait_outcome("unavailable", "unknown")
-        refuses(nodes, "can't run this command", certain=False)
+        refuses(nodes, forbidden(), certain=False)
         idle(nodes)
         redis.client.execute_command(*acl, "+@write")
         traffic.flows(10)
@@ -202,12 +202,14 @@ def _evicting(redis):
 
 
 @pytest.mark.parametrize("harm, word", [
-    (_full, "OOM"), (_no_snapshots, "MISCONF"), (_no_permission, "can't run this command"),
-    (_no_generations, "can't run this command"), (_demoted, "READONLY"),
+    (_full, "OOM"), (_no_snapshots, "MISCONF"), (_no_permission, forbidden()),
+    (_no_generations, forbidden()), (_demoted, "READONLY"),
     (_without_replicas, "NOREPLICAS"), (_evicting, "allkeys-lru"),
 ], ids=["memory", "disk", "permission", "generations", "replica", "replicas", "eviction"])
 def test_a_refusal_is_found_though_nobody_publishes_and_publishers_do_not_wait(join, harm, word):
-    with Redis("--enable-protected-configs", "yes") as redis:
+    # Redis 6.2 lets a test change every setting.
+    options = ["--enable-protected-configs", "yes"] if program() >= ("Redis", (7,)) else []
+    with Redis(*options) as redis:
         (server,) = join([redis.url])
         server.publish("t:a", 1)
         calls = probes(redis)

@@ -15,10 +15,13 @@ import zipfile
 
 import httpx
 import pytest
+import yaml
 
 from harness.container import Container, Image, bundle, runtimes
 from harness.ports import free_port
+from harness.seccomp import default_of, resolved
 from harness.server import BINARY, ROOT, eventually
+from harness.snippets import snippets
 
 PACKAGING = ROOT / "packaging"
 sys.path.append(str(PACKAGING))
@@ -29,7 +32,6 @@ from parts.project import TARGETS  # noqa: E402
 UNIT = PACKAGING / "systemd" / "corecast.service"
 SECCOMP = json.loads((PACKAGING / "image" / "seccomp.json").read_text())
 VERSION = re.search(r'^version = "(.+)"$', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)[1]
-COMMANDS = ["serve", "config", "doctor", "publish", "subscribe"]
 
 
 def run(*command, **options):
@@ -37,6 +39,14 @@ def run(*command, **options):
                           timeout=60, **options)
     assert done.returncode == 0, f"{command}: {done.stderr}{done.stdout}"
     return done.stdout
+
+
+def commands(*words):
+    """The commands that `corecast WORDS --help` lists."""
+    text = run(BINARY, *words, "--help")
+    listed = re.search(r"^Commands:\n((?:  .*\n)+)", text, re.MULTILINE)
+    names = re.findall(r"^  (\w+) ", listed[1], re.MULTILINE) if listed else []
+    return [name for name in names if name != "help"]
 
 
 def build(out, *arguments, binary=BINARY):
@@ -122,8 +132,12 @@ def test_systemd_understands_the_unit(tmp_path):
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completions_know_every_command_and_no_hidden_one(shell):
     script = run(BINARY, "generate", "completions", shell)
-    assert all(command in script for command in [*COMMANDS, "api-listen"])
-    assert "generate" not in script
+    top = commands()
+    assert {"serve", "info", "history"} <= set(top) and "generate" not in top, top
+    lacking = [word for word in [*top, *commands("config")]
+               if not re.search(rf"(?<![\w-]){word}(?!\w)", script)]
+    assert not lacking
+    assert "api-listen" in script and "generate" not in script
 
 
 def test_bash_completes_commands_and_flags():
@@ -142,8 +156,8 @@ def test_bash_completes_commands_and_flags():
 def test_each_command_has_a_manual_page(tmp_path):
     run(BINARY, "generate", "man", tmp_path)
     pages = {page.name for page in tmp_path.iterdir()}
-    assert {"corecast.1", *(f"corecast-{command}.1" for command in COMMANDS)} <= pages
-    assert not [page for page in pages if "generate" in page]
+    names = [*commands(), *(f"config-{command}" for command in commands("config"))]
+    assert pages == {"corecast.1", *(f"corecast-{name}.1" for name in names)}
     assert "\\-\\-api\\-listen" in (tmp_path / "corecast-serve.1").read_text()
 
 
@@ -151,8 +165,10 @@ def test_the_wheel_puts_the_program_on_the_path(packages, tmp_path):
     wheel = packages[".whl"]
     with zipfile.ZipFile(wheel) as packed:
         names = packed.namelist()
+        metadata = packed.read(f"corecast-{VERSION}.dist-info/METADATA").decode()
         tag = re.search(r"^Tag: py3-none-(.+)$", packed.read(
             f"corecast-{VERSION}.dist-info/WHEEL").decode(), re.MULTILINE)[1]
+    assert f"\npip install {wheel.name}\n" in metadata
     assert tag in wheel.name and tag.endswith(platform.machine())
     assert all("/scripts/" in name or ".dist-info/" in name for name in names), names
     run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv")
@@ -247,24 +263,17 @@ def test_the_image_is_what_its_digests_say(image):
     assert {for_docker["Config"], *for_docker["Layers"]} <= image.files.keys()
 
 
-def without_io_uring(profile):
-    """The profile as Docker's own, as far as Corecast sees it."""
-    kept = [rule for rule in profile["syscalls"]
-            if not any(name.startswith("io_uring") for name in rule["names"])]
-    assert len(kept) < len(profile["syscalls"])
-    return {**profile, "syscalls": kept}
-
-
 @pytest.mark.parametrize("profile, driver_used", [
-    (SECCOMP, "io_uring"), (without_io_uring(SECCOMP), "epoll"),
-], ids=["its own profile", "one without io_uring"])
+    ("corecast", "io_uring"), ("docker", "epoll"), ("podman", "epoll"),
+])
 def test_the_image_runs_read_only_without_capabilities(image, tmp_path, profile, driver_used):
+    rules = resolved(SECCOMP if profile == "corecast" else default_of(profile))
     for runtime in runtimes():
         directory = tmp_path / runtime
         directory.mkdir()
         ports = Ports()
         environment = {**ports.environment, "CORECAST_API_KEYS": "secret"}
-        bundle(image, directory, strip_comments(profile), [
+        bundle(image, directory, rules, [
             f"{key}={value}" for key, value in environment.items()])
         with Container(runtime, directory) as container:
             eventually(lambda: container.alive() and ports.ready(), seconds=20,
@@ -275,11 +284,44 @@ def test_the_image_runs_read_only_without_capabilities(image, tmp_path, profile,
             assert "each shard may open 4096 files" in container.log(), container.log()
 
 
-def strip_comments(profile):
-    """The profile without comments, which Docker knows and the runtimes don't."""
-    rules = [{key: value for key, value in rule.items() if key != "comment"}
-             for rule in profile["syscalls"]]
-    return {**profile, "syscalls": rules}
+def test_the_pod_of_kubernetes_starts_as_the_guide_shows(image, tmp_path):
+    deployment, balancer = yaml.safe_load_all(
+        snippets("docs/install.md")["docs/install.md yaml 1"])
+    template = deployment["spec"]["template"]
+    labels = template["metadata"]["labels"]
+    assert deployment["spec"]["selector"]["matchLabels"] == labels == balancer["spec"]["selector"]
+    [container] = template["spec"]["containers"]
+    numbers = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert {port["targetPort"] for port in balancer["spec"]["ports"]} == numbers.keys()
+    # Other ports than those of the image, because the network is that of this host.
+    ports = Ports()
+    real = {"client": ports.client, "api": ports.api}
+    assert f"CORECAST_SERVER_API_LISTEN=0.0.0.0:{numbers['api']}" in image.config["config"]["Env"]
+
+    sources = {"configMap": PACKAGING / "corecast.toml", "secret": tmp_path / "api_keys"}
+    sources["secret"].write_text("secret-of-kubernetes\n")
+    places = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    volumes = []
+    for volume in template["spec"]["volumes"]:
+        directory = tmp_path / volume["name"]
+        directory.mkdir()
+        [kind] = volume.keys() - {"name"}
+        shutil.copy(sources[kind], directory)
+        volumes.append((directory, places.pop(volume["name"])))
+    assert not places, "each mount has a volume"
+    environment = {**ports.environment,
+                   **{entry["name"]: entry["value"] for entry in container["env"]}}
+    runtime = runtimes()[0]
+    bundle(image, tmp_path, resolved(SECCOMP), [
+        f"{key}={value}" for key, value in environment.items()], volumes)
+    with Container(runtime, tmp_path) as running:
+        eventually(lambda: running.alive() and ports.ready(), seconds=20, what="the pod is ready")
+        for probe in ("livenessProbe", "readinessProbe"):
+            asked = container[probe]["httpGet"]
+            url = f"http://127.0.0.1:{real[asked['port']]}{asked['path']}"
+            assert httpx.get(url, trust_env=False).status_code == 200
+        assert ports.publish("wrong").status_code == 401
+        assert ports.publish("secret-of-kubernetes").status_code == 200
 
 
 def test_nginx_understands_the_configuration_of_compose(tmp_path):

@@ -54,8 +54,9 @@ def runtimes():
     return found
 
 
-def bundle(image, directory, seccomp, environment):
-    """Writes what a runtime needs to run `image`, with the network of this host."""
+def bundle(image, directory, seccomp, environment, volumes=()):
+    """Writes what a runtime needs to run `image`, with the network of this host. `volumes` are
+    pairs of a directory of the host and its place in the container."""
     root = pathlib.Path(directory, "rootfs")
     image.unpack(root)
     for mount, *_ in MOUNTS:
@@ -77,7 +78,8 @@ def bundle(image, directory, seccomp, environment):
             "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 4096, "hard": 4096}],
         },
         "mounts": [dict(zip(("destination", "type", "source", "options"), mount))
-                   for mount in MOUNTS],
+                   for mount in [*MOUNTS, *((place, "none", str(volume), ["bind", "ro"])
+                                            for volume, place in volumes)]],
         "linux": {
             "namespaces": [{"type": kind} for kind in namespaces],
             "seccomp": seccomp,

@@ -1,12 +1,16 @@
-"""Debian's redis-server in every form that Corecast supports: alone, with a replica, with a
-Sentinel, as a Cluster; over TCP, a Unix socket or TLS. It can be made to fail in several ways."""
+"""A redis-server in every form that Corecast supports: alone, with a replica, with a Sentinel, as a
+Cluster; over TCP, a Unix socket or TLS. It can be made to fail in several ways."""
 
 import contextlib
+import functools
+import os
 import pathlib
+import re
 import subprocess
 import tempfile
 import time
 
+import pytest
 import redis.backoff
 import redis.exceptions
 import redis.retry
@@ -15,8 +19,32 @@ from harness.frozen import freeze, thaw
 from harness.ports import free_port
 from harness.server import eventually
 
+# The program, which is Debian's unless the variable names another one, such as a valkey-server.
+REDIS_SERVER = os.environ.get("REDIS_SERVER", "redis-server")
 ANSWER_SECONDS_MAX = 15
 SLOTS = 16_384
+
+
+@functools.cache
+def program():
+    """Returns the kind and the version of the program, such as `("Valkey", (9, 1, 2))`."""
+    shown = subprocess.run([REDIS_SERVER, "--version"], capture_output=True, text=True).stdout
+    kind, version = re.match(r"(\w+) server v=([\d.]+)", shown).groups()
+    return kind, tuple(map(int, version.split(".")))
+
+
+def forbidden():
+    """Words of the error of a script that calls what its user may not."""
+    return "can't run this command" if program()[0] == "Redis" else "no permissions to run"
+
+
+@functools.cache
+def knows_tls():
+    """Whether the program complains that it gets no certificate. Without TLS, it complains about
+    something else."""
+    tried = subprocess.run([REDIS_SERVER, "--port", "0", "--tls-port", "1", "--save", ""],
+                           capture_output=True, text=True, timeout=ANSWER_SECONDS_MAX)
+    return "tls-cert-file" in tried.stdout
 
 
 class Process:
@@ -73,7 +101,7 @@ class Process:
 
 
 class Redis(Process):
-    """`redis-server`, started by the constructor. `args` are its options, such as `("--maxmemory",
+    """The program, started by the constructor. `args` are its options, such as `("--maxmemory",
     "2mb")`. Without `aof` no data outlives the process. Other processes reach it at `host`, and the
     test at `door`, if that is another address."""
 
@@ -84,11 +112,13 @@ class Redis(Process):
         self.socket_path = self.path / "socket" if unix else None
         listen = ["--port", str(self.port)]
         if tls:
+            if not knows_tls():
+                pytest.skip(f"{REDIS_SERVER} was built without TLS")
             listen = ["--port", "0", "--tls-port", str(self.port)]
         if unix:
             listen = ["--port", "0", "--unixsocket", str(self.socket_path)]
         self.command = [
-            "redis-server", *listen, "--bind", *dict.fromkeys([self.host, self.door]),
+            REDIS_SERVER, *listen, "--bind", *dict.fromkeys([self.host, self.door]),
             "--protected-mode", "no", "--save", "", "--daemonize", "no",
             "--dir", str(directory or self.path), "--appendonly", "yes" if aof else "no",
             "--repl-diskless-sync-delay", "0",
@@ -169,7 +199,7 @@ class Sentinel(Process):
             "sentinel failover-timeout mymaster 3000\n"
             + (f"requirepass {password}\n" if password else "")
             + (f"sentinel auth-pass mymaster {primary.password}\n" if primary.password else ""))
-        self.command = ["redis-server", str(config), "--sentinel"]
+        self.command = [REDIS_SERVER, str(config), "--sentinel"]
         self.client = redis.Redis(host=host, port=self.port, password=password, socket_timeout=5)
         self.start()
         eventually(lambda: self.primary() == primary.port, what="the sentinel knows the primary")
@@ -211,6 +241,8 @@ class Cluster:
     """Masters that share all slots."""
 
     def __init__(self, count=3):
+        if program() < ("Redis", (7,)):
+            pytest.skip("a Redis Cluster is tried with Redis 7, which can be told its second port")
         self.nodes = []
         self.bus_ports = [free_port() for _ in range(count)]
         for bus_port in self.bus_ports:
