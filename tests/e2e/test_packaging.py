@@ -288,7 +288,7 @@ def test_compose_understands_its_file():
     tool = next((tool for tool in tools if knows_compose(tool)), None)
     if tool is None:
         pytest.skip("docker-compose is not installed")
-    services = run(*tool, "-f", PACKAGING / "compose" / "compose.yaml", "config", "--services")
+    services = run(*tool, "config", "--services", cwd=PACKAGING / "compose")
     assert set(services.split()) == {"corecast-1", "corecast-2", "redis", "nginx"}
 
 
