@@ -11,6 +11,7 @@ from harness.netns import Sites
 from harness.nodes import Nodes
 from harness.redis import Redis
 from harness.server import Server
+from harness.skips import allowed
 
 DRIVERS = ["io_uring", "epoll"]
 
@@ -132,6 +133,10 @@ def channel():
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield
+    if call.excinfo is not None and call.excinfo.errisinstance(pytest.skip.Exception):
+        reason = str(call.excinfo.value)
+        if not allowed(reason):
+            report.outcome, report.longrepr = "failed", f"an unexpected skip: {reason}"
     of_module = getattr(item, "funcargs", {})
     if report.failed:
         if server := of_module.get("module_server"):

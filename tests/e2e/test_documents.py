@@ -1,7 +1,9 @@
 """Everything that README.md and docs show as code works. What can't run here has a reason."""
 
+import contextlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -39,7 +41,6 @@ NOT_RUN = {
     "docs/install.md sh 1": "needs the published package; test_packaging.py installs a wheel",
     **{f"docs/install.md sh {n}": "installs packages on the host" for n in range(2, 8)},
     "docs/install.md yaml 1": "needs Kubernetes",
-    "docs/metrics.md yaml 1": "needs Prometheus",
     "docs/operations.md sh 1": "builds Corecast, and opens 50,000 connections",
 }
 SHELL = ["README.md sh 2", "docs/api.md sh 1", "docs/api.md sh 2", "docs/api.md sh 3"]
@@ -49,7 +50,8 @@ PUBLISHERS = ["README.md js 3", "docs/api.md js 1"]
 APPLICATIONS = ["docs/api.md python 1", "docs/api.md python 2"]
 SETTINGS = ["README.md toml 1", "docs/configuration.md toml 1", "docs/configuration.md toml 2"]
 OTHERS = ["README.md sh 3", "docs/configuration.md sh 1", "docs/events.md sh 1",
-          "docs/ingest.md sh 1", "docs/nodes.md sh 1", "docs/nodes.md sh 2"]
+          "docs/clients.md go 1", "docs/ingest.md sh 1", "docs/metrics.md yaml 1",
+          "docs/nodes.md sh 1", "docs/nodes.md sh 2"]
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +88,16 @@ def test_a_client_prints_what_is_published(server, desk, name):
     text = here(SNIPPETS[name], server)
     desk.write("corecast.mjs", (ROOT / "examples" / "corecast.mjs").read_text())
     desk.receives(server, desk.python(text) if "python" in name else desk.node(text))
+
+
+def test_a_client_in_go_prints_what_is_published(server, desk):
+    if shutil.which("go") is None:
+        pytest.skip("go is not installed")
+    desk.write("main.go", here(SNIPPETS["docs/clients.md go 1"], server))
+    for name in ("go.mod", "go.sum"):
+        desk.write(name, (ROOT / "tests" / "e2e" / "sdk" / "go" / name).read_text())
+    desk.shell("go build -mod=readonly -o client .", 60)
+    desk.receives(server, ["./client"])
 
 
 @pytest.mark.parametrize("name", PUBLISHERS)
@@ -161,3 +173,33 @@ def test_redis_publishes_and_tells_events_as_the_guides_show(redis, tmp_path):
 def tells(server, output):
     with Client(server):
         return "corecast:events" in output()
+
+
+def test_prometheus_scrapes_as_the_guide_shows(server, tmp_path):
+    for program in ("prometheus", "promtool"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed")
+    desk, port = Desk(tmp_path), free_port()
+    often = "global:\n  scrape_interval: 1s\n"
+    desk.write("prometheus.yml", often + here(SNIPPETS["docs/metrics.md yaml 1"], server))
+    desk.shell("promtool check config prometheus.yml")
+    with Client(server) as client:
+        client.subscribe("scraped")
+        server.publish("scraped", 1)
+        client.publication("scraped")
+
+    def value(query):
+        done = httpx.get(f"http://127.0.0.1:{port}/api/v1/query", params={"query": query},
+                         trust_env=False).json()
+        return [float(found["value"][1]) for found in done["data"]["result"]]
+
+    def scraped():
+        with contextlib.suppress(httpx.HTTPError):
+            return value('up{job="corecast"}') == [1]
+
+    command = ["prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=data",
+               f"--web.listen-address=127.0.0.1:{port}"]
+    with desk.running(*command) as output:
+        eventually(scraped, 20, output)
+        [median] = value("histogram_quantile(0.5, corecast_delivery_seconds_bucket)")
+        assert 0 < median < 5, median

@@ -1,4 +1,4 @@
-"""The proxy configurations in kernel-tuning/proxies, each in front of a server."""
+"""The proxy configurations of the repository, each in front of a server."""
 
 import contextlib
 import json
@@ -19,6 +19,12 @@ from harness.ports import free_port
 from harness.server import ROOT, Server, eventually
 
 PROXIES = ROOT / "kernel-tuning" / "proxies"
+# The program and the file of each configuration.
+FILES = {
+    "nginx": ("nginx", PROXIES / "nginx.conf"),
+    "haproxy": ("haproxy", PROXIES / "haproxy.cfg"),
+    "compose": ("nginx", ROOT / "packaging" / "compose" / "nginx.conf"),
+}
 
 # The server pings every second, and the proxies' limit of 75 s of silence is 3 s here.
 SILENCE = {"75s": "3s"}
@@ -26,9 +32,9 @@ PINGING = '[client]\nping_interval = "1s"\npong_timeout = "900ms"\n'
 
 
 class Behind(Server):
-    """A server with a Unix socket for the proxies, which may name its clients."""
+    """A server with a Unix socket and a port for the proxies, which may name its clients."""
 
-    SETTINGS = '[server]\nproxies = "unix"\nunix_mode = "0666"\n'
+    SETTINGS = '[server]\nproxies = ["unix", "127.0.0.1"]\nunix_mode = "0666"\n'
 
     def __init__(self, driver, *, config="", **options):
         self.sockets = tempfile.TemporaryDirectory(prefix="corecast-proxy-")
@@ -44,22 +50,31 @@ class Behind(Server):
 
 
 class Proxy:
-    """nginx or HAProxy in front of `server`, as its file says but for ports, times and sizes."""
+    """nginx or HAProxy in front of `server`, as its file says but for ports, times and sizes. That
+    of compose has two servers."""
 
-    def __init__(self, name, server, changes=()):
-        if shutil.which(name) is None:
-            pytest.skip(f"{name} is not installed")
+    def __init__(self, name, server, changes=(), other=None):
+        program, path = FILES[name]
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed")
         self.port = free_port()
         self.ws_url, self.http_url = f"ws://127.0.0.1:{self.port}", f"http://127.0.0.1:{self.port}"
         self.directory = tempfile.TemporaryDirectory(prefix="corecast-proxy-")
         here = pathlib.Path(self.directory.name)
-        file = "nginx.conf" if name == "nginx" else "haproxy.cfg"
-        text = (PROXIES / file).read_text()
-        for old, new in {"/run/corecast/clients.sock": server.socket,
-                         "listen 80 ": f"listen {self.port} ",
+        file, text = path.name, path.read_text()
+        if name == "compose":
+            text = f"pid {here}/pid;\n{text}"
+            for number, port in ((1, server.client_port), (2, (other or server).client_port)):
+                assert f"server corecast-{number}:8000" in text
+                text = text.replace(f"corecast-{number}:8000", f"127.0.0.1:{port}")
+        else:
+            text = text.replace("/run/corecast/clients.sock", server.socket)
+        for old, new in {"listen 80 ": f"listen {self.port} ",
                          "bind :80 ": f"bind :{self.port} ", "/run/nginx.pid": f"{here}/pid",
                          "worker_rlimit_nofile 120000": "worker_rlimit_nofile 1000",
+                         "worker_rlimit_nofile 65536": "worker_rlimit_nofile 1000",
                          "worker_connections 110000": "worker_connections 400",
+                         "worker_connections 16384": "worker_connections 400",
                          "maxconn 100000": "maxconn 200", **dict(changes)}.items():
             text = text.replace(old, new)
         (here / file).write_text(text)
@@ -67,10 +82,10 @@ class Proxy:
             "nginx": ["nginx", "-e", "stderr", "-p", str(here), "-c", str(here / file), "-g",
                       "daemon off;"],
             "haproxy": ["haproxy", "-db", "-f", str(here / file)],
-        }[name]
+        }[program]
         self.log = open(here / "log", "w+b")
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
-        eventually(self.serves, seconds=10, what=f"{name} serves")
+        eventually(self.serves, seconds=10, what=f"{program} serves")
 
     def serves(self):
         assert self.process.poll() is None, pathlib.Path(self.log.name).read_text()
@@ -88,7 +103,7 @@ class Proxy:
         self.directory.cleanup()
 
 
-@pytest.fixture(params=["nginx", "haproxy"])
+@pytest.fixture(params=FILES)
 def name(request):
     return request.param
 
@@ -96,9 +111,11 @@ def name(request):
 def test_clients_of_both_protocols_receive_through_it(name, driver):
     with Behind(driver) as server, Proxy(name, server) as proxy:
         client, plain = Client(proxy), Plain(proxy, "/ws?channels=news")
+        slash = Plain(proxy, "/ws/?channels=news")
         client.subscribe("news")
         server.publish("news", {"text": "Hello"})
         assert plain.receive() == '{"text":"Hello"}'
+        assert slash.receive() == '{"text":"Hello"}'
         assert client.publication("news")["data"] == {"text": "Hello"}
         for path in ("/api/publish", "/metrics", "/"):
             assert httpx.get(proxy.http_url + path, trust_env=False).status_code == 404, path
@@ -127,9 +144,29 @@ def test_the_files_wait_longer_than_a_dead_client_takes_to_find():
     default = (ROOT / "src" / "config" / "default.toml").read_text()
     found_after = sum(int(re.search(rf'^{key} = "(\d+)s"', default, re.MULTILINE)[1])
                       for key in ("ping_interval", "pong_timeout"))
-    for file, setting in [("nginx.conf", "proxy_read_timeout"), ("haproxy.cfg", "timeout tunnel")]:
-        wait = re.search(rf"{setting} (\d+)s", (PROXIES / file).read_text())
-        assert int(wait[1]) > found_after, file
+    for name, (program, path) in FILES.items():
+        setting = {"nginx": "proxy_read_timeout", "haproxy": "timeout tunnel"}[program]
+        wait = re.search(rf"{setting} (\d+)s", path.read_text())
+        assert int(wait[1]) > found_after, name
+
+
+def test_nginx_asks_the_other_node_if_one_refuses(driver):
+    """A node that can't take a client now answers 503, and one that has ended, nothing."""
+    with (Server(driver, config="[channel]\nchannels_max = 1\n") as full,
+          Server(driver) as other, Proxy("compose", full, other=other) as proxy):
+        with Plain(full, "/ws?channels=another"):
+            others_clients(proxy, other)
+            refused = full.settled_metrics().total(
+                "corecast_handshakes_total", result="unavailable")
+            assert refused > 0, "nginx has asked it"
+        full.kill()
+        others_clients(proxy, other)
+
+
+def others_clients(proxy, other):
+    clients = [Plain(proxy, "/ws?channels=news") for _ in range(6)]
+    other.publish("news", {"n": 1})
+    assert [client.receive() for client in clients] == ['{"n":1}'] * 6
 
 
 # The proxy takes the address of the client from a header, in place of the client's own.
@@ -138,13 +175,15 @@ SOURCE = {
                                 "    real_ip_header X-Source;"},
     "haproxy": {"acl known path_beg": "http-request set-src hdr(x-source)\n    acl known path_beg"},
 }
+SOURCE["compose"] = SOURCE["nginx"]
 # A network may have eight ninths of the channels.
 CHANNELS_MAX = 18
 FEW_CHANNELS = f"[channel]\nchannels_max = {CHANNELS_MAX}\n"
 
 
 @pytest.mark.parametrize("name, changes", [
-    ("nginx", {}), ("haproxy", {}), ("haproxy", {"send-proxy-v2": "send-proxy"}),
+    ("nginx", {}), ("compose", {}), ("haproxy", {}),
+    ("haproxy", {"send-proxy-v2": "send-proxy"}),
 ])
 def test_clients_have_the_limits_of_their_networks(name, changes, driver):
     changes = {**SOURCE[name], **changes}

@@ -1,5 +1,6 @@
 """The SDKs that applications use. Each SDK runs its own scenario and checks it."""
 
+import shutil
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ SERVER = {"config": '[client]\nping_interval = "2s"\npong_timeout = "1s"\n'}
 HERE = ROOT / "tests" / "e2e" / "sdk"
 NODE = ["node", str(HERE / "centrifuge.mjs")]
 PYTHON = [sys.executable, str(HERE / "centrifuge_python.py")]
+GO = [str(CACHE / "go" / "sdk")]
 OLD_PYTHON = [str(CACHE / "venv-old-sdk" / "bin" / "python"), str(HERE / "centrifuge_python.py")]
 
 SCENARIOS = [
@@ -22,13 +24,23 @@ SCENARIOS = [
       for command, version in ((PYTHON, "python"), (OLD_PYTHON, "old_python"))
       for name in ("basic", "many", "order", "recovery", "terminal", "unsubscribed", "errors",
                    "idle", "token", "protobuf")),
+    *(pytest.param(GO, name, id=f"go-{name}") for name in (
+        "basic", "order", "recovery", "terminal", "unsubscribed", "errors", "idle", "token",
+        "protobuf")),
     # Older versions do not know the push that begins a subscription of the server.
     pytest.param(PYTHON, "server_side", id="python-server_side"),
 ]
 
 
+def needs(command):
+    """`./test` builds the scenarios in Go where it can."""
+    if command == GO and shutil.which("go") is None:
+        pytest.skip("go is not installed")
+
+
 @pytest.mark.parametrize("command, scenario", SCENARIOS)
 def test_an_sdk_is_served(server, channel, command, scenario):
+    needs(command)
     done = subprocess.run(
         [*command, scenario, f"{server.ws_url}/connection/websocket", server.api_url, channel],
         capture_output=True, text=True, timeout=40)
@@ -38,9 +50,10 @@ def test_an_sdk_is_served(server, channel, command, scenario):
 
 @pytest.mark.parametrize("command", [
     pytest.param(NODE, id="javascript"), pytest.param(PYTHON, id="python"),
-    pytest.param(OLD_PYTHON, id="old_python"),
+    pytest.param(OLD_PYTHON, id="old_python"), pytest.param(GO, id="go"),
 ])
 def test_an_sdk_survives_a_restart_and_learns_that_it_missed_something(driver, command):
+    needs(command)
     with Server(driver, config='[server]\ndrain = "1s"\n') as server:
         sdk = subprocess.Popen(
             [*command, "restart", f"{server.ws_url}/connection/websocket", server.api_url,

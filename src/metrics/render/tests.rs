@@ -204,26 +204,6 @@ fn percentiles_from_the_buckets_are_half_as_large_again_at_most() {
     }
 }
 
-/// promtool is the judge that operators have. It is not installed everywhere.
-#[test]
-fn promtool_has_nothing_to_say() {
-    use std::io::Write as _;
-    use std::process::{Command, Stdio};
-    let check = Command::new("promtool")
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let Ok(mut check) = check else { return };
-    let (_, metrics) = metrics();
-    let page = metrics.render(Format::Prometheus).expect("short enough");
-    check.stdin.take().expect("a pipe").write_all(page.as_bytes()).expect("it reads");
-    let output = check.wait_with_output().expect("it ends");
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success() && text.is_empty(), "{text}");
-}
-
 #[test]
 fn a_page_is_rendered_ten_times_a_second_at_most() {
     static NOW: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);

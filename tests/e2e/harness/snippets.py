@@ -48,11 +48,11 @@ class Desk:
     def write(self, name, text):
         (self.path / name).write_text(text)
 
-    def shell(self, text, **environment):
+    def shell(self, text, seconds=SECONDS_MAX, **environment):
         """Runs commands, which must all succeed, and returns their output."""
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", text], cwd=self.path, capture_output=True, text=True,
-            env={**self.environment, **environment}, timeout=SECONDS_MAX, stdin=subprocess.DEVNULL)
+            env={**self.environment, **environment}, timeout=seconds, stdin=subprocess.DEVNULL)
         assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
