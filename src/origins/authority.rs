@@ -64,8 +64,7 @@ fn is_private(address: IpAddr) -> bool {
 
 /// Endings of names that are reserved for private networks. RFC 6761, RFC 6762, and the decision
 /// of ICANN on `internal`, which Docker uses for the host of a container.
-const PRIVATE_ENDINGS: [&str; 8] =
-    ["local", "localhost", "internal", "test", "lan", "home", "corp", "arpa"];
+const PRIVATE_ENDINGS: [&str; 4] = ["local", "localhost", "internal", "test"];
 
 fn reach_of_name(name: &str) -> Reach {
     if name.eq_ignore_ascii_case("localhost") {
