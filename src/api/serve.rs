@@ -27,7 +27,7 @@ use super::{counted, http, router};
 use crate::ids::Moment;
 use crate::limits::{
     ACCEPT_PAUSE_MAX, ACCEPT_PAUSE_MIN, API_CONNECTIONS_MAX, API_EXCHANGE_TIMEOUT,
-    API_HEAD_BYTES_MAX, API_HEADERS_MAX, API_REQUEST_TIMEOUT, API_WRONG_KEY_PAUSE,
+    API_HEAD_BYTES_MAX, API_HEADERS_MAX, API_OPEN_PAUSE, API_REQUEST_TIMEOUT, API_WRONG_KEY_PAUSE,
     API_WRONG_KEY_PAUSE_MAX,
 };
 use crate::metrics::ApiCounters;
@@ -140,6 +140,8 @@ struct PeerState {
     standing: AtomicU8,
     /// Milliseconds from `started` to the beginning of the last request.
     request_millis: AtomicU64,
+    /// Milliseconds from `started` to the earliest time of the next request without a key.
+    open_millis: AtomicU64,
     /// Whether a request is being processed. False while its response is only being sent.
     answering: AtomicBool,
     /// The header that tells clients how long the connection stays open, so that they do not send a
@@ -155,6 +157,7 @@ impl PeerState {
             address,
             standing: AtomicU8::new(Standing::New as u8),
             request_millis: AtomicU64::new(0),
+            open_millis: AtomicU64::new(0),
             answering: AtomicBool::new(false),
             keep_alive: HeaderValue::try_from(timeout)
                 .unwrap_or_else(|_| HeaderValue::from_static("timeout=0")),
@@ -165,6 +168,17 @@ impl PeerState {
         let millis = self.started.elapsed().as_millis() as u64;
         self.request_millis.store(millis, Ordering::Relaxed);
         self.answering.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until a request without a key is due, if the last one was just before it.
+    async fn pace(&self) {
+        let pause = API_OPEN_PAUSE.as_millis() as u64;
+        let now = self.started.elapsed().as_millis() as u64;
+        let due = self.open_millis.load(Ordering::Relaxed).max(now);
+        self.open_millis.store(due + pause, Ordering::Relaxed);
+        if due > now {
+            tokio::time::sleep(Duration::from_millis(due - now)).await;
+        }
     }
 
     fn raise(&self, standing: Standing) {
@@ -270,6 +284,9 @@ async fn connection(stream: impl Stream, router: Router, state: Arc<PeerState>, 
         async move {
             let is_call = request.uri().path().starts_with("/api");
             let name = counted::name(request.uri().path());
+            if !is_call {
+                state.pace().await;
+            }
             let response = answer(router, &state, request).await;
             peers.counters.count(name, response.status().as_u16());
             match response.status() {

@@ -2,7 +2,7 @@
 //! and errors that name the way out.
 
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -23,9 +23,13 @@ pub(super) struct ApiArgs {
     #[arg(long, value_name = "URL", env = "CORECAST_API_URL")]
     #[arg(default_value = "http://127.0.0.1:9000")]
     pub(super) api: String,
-    /// One of the server's api.keys.
+    /// One of the server's api.keys. All users of this host can read it in the list of processes,
+    /// but not in CORECAST_API_KEY or a file.
     #[arg(long, value_name = "KEY", env = "CORECAST_API_KEY", hide_env_values = true)]
     pub(super) api_key: Option<String>,
+    /// File with the key. If it has several, the first one is used.
+    #[arg(long, value_name = "FILE", env = "CORECAST_API_KEY_FILE")]
+    pub(super) api_key_file: Option<PathBuf>,
     /// Print the result of the API as JSON.
     #[arg(long)]
     pub(super) json: bool,
@@ -90,7 +94,7 @@ impl ApiArgs {
         };
         let mut request = agent.post(format!("{base}/api/{method}"));
         request = request.header("content-type", "application/json");
-        if let Some(key) = &self.api_key {
+        if let Some(key) = self.key().map_err(Failure::Words)? {
             request = request.header("x-api-key", key);
         }
         let mut response = request.send(body).map_err(|error| self.unreachable(&error))?;
@@ -100,9 +104,25 @@ impl ApiArgs {
         Ok((status, text))
     }
 
+    /// Returns the key, if there is one.
+    ///
+    /// # Errors
+    /// The file can't be read, or has no key. The error is the message to print.
+    fn key(&self) -> Result<Option<String>, String> {
+        if self.api_key.is_some() {
+            return Ok(self.api_key.clone());
+        }
+        let Some(path) = &self.api_key_file else { return Ok(None) };
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| format!("can't read {}: {error}", path.display()))?;
+        let mut keys = text.split(['\n', ',']).map(str::trim).filter(|key| !key.is_empty());
+        let key = keys.next().ok_or_else(|| format!("{} has no key", path.display()))?;
+        Ok(Some(key.to_owned()))
+    }
+
     /// The error if the API did not respond.
     fn unreachable(&self, error: &ureq::Error) -> Failure {
-        let api = &self.api;
+        let api = &without_password(&self.api);
         Failure::Words(match error {
             ureq::Error::Io(io) if io.kind() == ErrorKind::ConnectionRefused => format!(
                 "no API at {api}: connection refused. Is the server running? Start one with \
@@ -137,12 +157,12 @@ impl ApiArgs {
     /// # Errors
     /// The call failed. The error is the message to print.
     fn result(&self, purpose: &str, status: u16, answer: &str) -> Result<String, String> {
-        let api = &self.api;
+        let api = &without_password(&self.api);
         match status {
             200 => {}
-            401 if self.api_key.is_none() => {
+            401 if self.api_key.is_none() && self.api_key_file.is_none() => {
                 return Err(format!(
-                    "{api} requires a key: pass one of its api.keys with --api-key or \
+                    "{api} requires a key: pass one of its api.keys with --api-key-file or \
                      CORECAST_API_KEY"
                 ));
             }
@@ -179,7 +199,7 @@ impl ApiArgs {
 
     fn no_api(&self, answer: &str) -> String {
         let shown: String = answer.chars().take(ANSWER_SHOWN_CHARS).collect();
-        format!("{} is not a Corecast API: it returned {shown:?}", self.api)
+        format!("{} is not a Corecast API: it returned {shown:?}", without_password(&self.api))
     }
 }
 
@@ -191,6 +211,15 @@ fn hint(code: u16) -> &'static str {
     match code {
         102 => "; the part before ':' must be a namespace in the server's settings",
         _ => "",
+    }
+}
+
+/// Returns a URL for messages, without a user and password.
+fn without_password(url: &str) -> String {
+    let Some((before, host)) = url.rsplit_once('@') else { return url.to_owned() };
+    match before.split_once("://") {
+        Some((scheme, _)) => format!("{scheme}://…@{host}"),
+        None => format!("…@{host}"),
     }
 }
 
@@ -212,12 +241,14 @@ fn base_url(text: &str) -> Result<String, String> {
         Some(("http", _)) => text.to_owned(),
         Some(("https", _)) => {
             return Err(format!(
-                "{text}: TLS is not supported; connect to the API itself with http://"
+                "{}: TLS is not supported; connect to the API itself with http://",
+                without_password(text)
             ));
         }
         Some(("ws" | "wss", _)) => {
             return Err(format!(
-                "{text} is a URL for clients: use that of the API, such as http://127.0.0.1:9000"
+                "{} is a URL for clients: use that of the API, such as http://127.0.0.1:9000",
+                without_password(text)
             ));
         }
         Some(_) => return Err(bad_url(text)),
@@ -226,7 +257,10 @@ fn base_url(text: &str) -> Result<String, String> {
 }
 
 fn bad_url(text: &str) -> String {
-    format!("{text:?} is not the URL of an API: use the form http://127.0.0.1:9000")
+    format!(
+        "{:?} is not the URL of an API: use the form http://127.0.0.1:9000",
+        without_password(text)
+    )
 }
 
 #[cfg(test)]
@@ -234,7 +268,12 @@ mod tests {
     use super::*;
 
     fn args() -> ApiArgs {
-        ApiArgs { api: "http://127.0.0.1:9".to_owned(), api_key: None, json: false }
+        ApiArgs {
+            api: "http://127.0.0.1:9".to_owned(),
+            api_key: None,
+            api_key_file: None,
+            json: false,
+        }
     }
 
     #[test]
@@ -268,7 +307,7 @@ mod tests {
             (200, r#"{"error":{"code":102,"message":"m"}}"#, Err("must be a namespace")),
             (200, "<html>", Err("not a Corecast API")),
             (200, "{}", Err("not a Corecast API")),
-            (401, "", Err("--api-key")),
+            (401, "", Err("--api-key-file")),
             (404, "", Err("server.api_listen")),
             (413, "", Err("api.body_bytes_max")),
             (503, "busy\n", Err("status 503: busy. Try again")),
@@ -280,6 +319,39 @@ mod tests {
                 (found, expected) => panic!("{found:?} where {expected:?} was expected"),
             }
         }
+    }
+
+    #[test]
+    fn no_password_of_a_url_is_shown() {
+        for (url, expected) in [
+            ("http://me:sesame@h:9000", "http://…@h:9000"),
+            ("me:ses@me@h", "…@h"),
+            ("http://h:9000", "http://h:9000"),
+            ("unix:/run/api.sock", "unix:/run/api.sock"),
+        ] {
+            assert_eq!(without_password(url), expected);
+        }
+        let args = ApiArgs { api: "http://me:sesame@127.0.0.1:1".to_owned(), ..args() };
+        let call = Call { method: "info", params: &(), purpose: "ask".to_owned() };
+        let words = args.call(&call).expect_err("nobody listens").to_string();
+        assert!(!words.contains("sesame") && words.contains("127.0.0.1:1"), "{words}");
+    }
+
+    #[test]
+    fn a_key_comes_from_a_file_with_one_or_more() {
+        let path = std::env::temp_dir().join(format!("corecast-key-{}", std::process::id()));
+        let key = |text: &str| {
+            std::fs::write(&path, text).expect("a temporary file");
+            ApiArgs { api_key_file: Some(path.clone()), ..args() }.key()
+        };
+        assert_eq!(key("sesame\n"), Ok(Some("sesame".to_owned())));
+        assert_eq!(key(" new, old\n"), Ok(Some("new".to_owned())));
+        assert_eq!(key("\nnew\nold\n"), Ok(Some("new".to_owned())));
+        assert!(key("\n").expect_err("no key").contains("has no key"));
+        std::fs::remove_file(&path).expect("it is there");
+        let gone = ApiArgs { api_key_file: Some(path.clone()), ..args() }.key();
+        assert!(gone.expect_err("no file").contains("can't read"), "{path:?}");
+        assert_eq!(args().key(), Ok(None));
     }
 
     #[test]

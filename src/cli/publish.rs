@@ -97,7 +97,7 @@ mod tests {
             channel: "news".to_owned(),
             data: "x".to_owned(),
             text: false,
-            api: ApiArgs { api, api_key: None, json: json == Json::Yes },
+            api: ApiArgs { api, api_key: None, api_key_file: None, json: json == Json::Yes },
         }
     }
 

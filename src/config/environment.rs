@@ -14,10 +14,11 @@ const ENVIRONMENT_PREFIX: &str = "CORECAST_";
 
 /// Variables with this prefix that are no settings: those of the commands, that of the examples,
 /// and the one that names this program to scripts.
-const ENVIRONMENT_OF_OTHERS: [&str; 6] = [
+const ENVIRONMENT_OF_OTHERS: [&str; 7] = [
     "CORECAST_CONFIG",
     "CORECAST_API_URL",
     "CORECAST_API_KEY",
+    "CORECAST_API_KEY_FILE",
     "CORECAST_URL",
     "CORECAST_WS_URL",
     "CORECAST_BIN",

@@ -19,6 +19,10 @@ pub const API_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Maximum bytes of an API key. Keys are compared in buffers of this size.
 pub const API_KEY_BYTES_MAX: usize = 256;
 
+/// Minimum time between two requests of one connection that need no key, such as those of
+/// `/metrics`. Otherwise one peer that sends them ahead would take half of the thread.
+pub const API_OPEN_PAUSE: Duration = Duration::from_millis(5);
+
 /// Pause before the response to a request without a valid key, for each of these requests in the
 /// last second. So a single mistake is answered at once, and a guesser waits.
 pub const API_WRONG_KEY_PAUSE: Duration = Duration::from_millis(10);

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import stat
 import tomllib
 
@@ -111,3 +112,8 @@ def test_keys_may_stand_in_a_file_line_by_line(driver, tmp_path):
         for key in ("old-key", "new-key"):
             asked = run("info", env={"CORECAST_API_URL": server.api_url, "CORECAST_API_KEY": key})
             assert asked.returncode == 0, asked.stderr
+        asked = run("info", "--api", server.api_url, "--api-key-file", str(keys))
+        assert asked.returncode == 0, asked.stderr
+        for name in ("cmdline", "environ"):
+            shown = pathlib.Path(f"/proc/{server.process.pid}/{name}").read_bytes()
+            assert shown and b"old-key" not in shown and b"new-key" not in shown

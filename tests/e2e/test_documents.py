@@ -136,7 +136,7 @@ def test_production_starts_as_the_readme_shows(desk):
     ports = free_port(), free_port()
     desk.write("corecast.toml", SNIPPETS["README.md toml 1"])
     flags = f" --listen 127.0.0.1:{ports[0]} --api-listen 127.0.0.1:{ports[1]}"
-    text = SNIPPETS["README.md sh 3"].rstrip().replace("corecast serve", "exec corecast serve")
+    text = SNIPPETS["README.md sh 3"].rstrip().replace("CORECAST_API", "exec env CORECAST_API")
     with desk.running("bash", "-c", text + flags) as output:
         eventually(lambda: ready(ports[1]), 15, output)
         assert f"127.0.0.1:{ports[0]}/ws?channels=news:" in output(), "a channel that works"

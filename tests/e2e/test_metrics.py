@@ -127,6 +127,20 @@ def test_a_slow_scraper_and_a_greedy_one_harm_nobody(server):
     assert server.metrics().total("corecast_audit_errors_total") == 0
 
 
+def test_a_scraper_that_sends_requests_ahead_is_paced(server):
+    requests = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n" * 200
+    with socket.create_connection(("127.0.0.1", server.api_port), timeout=10) as scraper:
+        began, received = time.monotonic(), b""
+        scraper.sendall(requests)
+        while received.count(b"HTTP/1.1 200") < 100:
+            received += scraper.recv(1 << 20)
+            # An established caller is not in the same queue.
+            asked = time.monotonic()
+            server.publish("paced", 1)
+            assert time.monotonic() - asked < 2
+        assert time.monotonic() - began > 0.4, "100 of them take half a second, at 5 ms each"
+
+
 def test_handshakes_are_counted_by_their_result(server):
     before = server.settled_metrics()
     with Wire(server) as wire:

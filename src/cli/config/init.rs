@@ -33,8 +33,8 @@ pub(super) fn run(args: &InitArgs) -> Result<(), Failure> {
         "wrote {file}, which only you can read, because it has a key for the API\n\n\
          Start the server:   corecast serve --config {file}\n\
          Watch a channel:    corecast subscribe news:today\n\
-         Publish a message:  corecast publish news:today Hello --api-key KEY\n\n\
-         KEY is the one in {file}, and may be in CORECAST_API_KEY as well."
+         Publish a message:  CORECAST_API_KEY=KEY corecast publish news:today Hello\n\n\
+         KEY is the one in {file}."
     ))
 }
 
