@@ -189,8 +189,9 @@ def test_prometheus_scrapes_as_the_guide_shows(server, tmp_path):
         client.publication("scraped")
 
     def value(query):
+        # It is 503 while Prometheus starts.
         done = httpx.get(f"http://127.0.0.1:{port}/api/v1/query", params={"query": query},
-                         trust_env=False).json()
+                         trust_env=False).raise_for_status().json()
         return [float(found["value"][1]) for found in done["data"]["result"]]
 
     def scraped():
